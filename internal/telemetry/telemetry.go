@@ -1,0 +1,118 @@
+// Package telemetry shows a running archive to the outside: liveness,
+// readiness with its reasons, Prometheus metrics and a status document, all over
+// one plain HTTP server.
+//
+// It only looks. Nothing here decides anything about events, and a reader that
+// hangs or a scrape that fails holds nothing up. The server has no
+// authentication: it belongs on a loopback or cluster-internal address. It shows
+// names of streams, series and keys, never payloads or credentials.
+package telemetry
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"github.com/rs/zerolog"
+)
+
+// Reason is one thing that keeps the archive from being ready.
+type Reason struct {
+	What   string    `json:"what"` // "lane", "series", "nats", "store"
+	Name   string    `json:"name"`
+	Reason string    `json:"reason"`
+	Since  time.Time `json:"since,omitzero"`
+}
+
+// subject is what the server reports on. Its methods are called from any
+// goroutine, must not block on the network and must not be nil.
+type subject interface {
+	// NotReady returns the reasons against readiness; empty means ready.
+	NotReady() []Reason
+	// Status returns a document that encoding/json can write.
+	Status() any
+}
+
+// How long the server waits for a client, and at the end for its last answers.
+const (
+	headerTimeout   = 5 * time.Second
+	answerTimeout   = 30 * time.Second
+	shutdownTimeout = 2 * time.Second
+)
+
+// Handler serves /livez, /readyz, /metrics and /status.
+func Handler(s subject, reg *prometheus.Registry, log zerolog.Logger) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, readiness{Status: "alive"}, log)
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if reasons := s.NotReady(); len(reasons) > 0 {
+			answer(w, http.StatusServiceUnavailable, readiness{Status: "not ready", Reasons: reasons}, log)
+			return
+		}
+		answer(w, http.StatusOK, readiness{Status: "ready"}, log)
+	})
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, s.Status(), log)
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		fmt.Fprint(w, "ossuary\n\n/livez\n/readyz\n/metrics\n/status\n")
+	})
+	return mux
+}
+
+// readiness is the document of /livez and /readyz.
+type readiness struct {
+	Status  string   `json:"status"`
+	Reasons []Reason `json:"reasons,omitempty"`
+}
+
+func answer(w http.ResponseWriter, code int, v any, log zerolog.Logger) {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		log.Error().Err(err).Msg("cannot encode an answer")
+		http.Error(w, "cannot encode the answer", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(code)
+	_, _ = w.Write(append(b, '\n')) // the client has gone: nobody left to tell
+}
+
+// Serve answers on l until ctx ends, and closes l.
+func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	srv := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: headerTimeout,
+		WriteTimeout:      answerTimeout,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+	}
+	done := make(chan error, 1)
+	go func() { done <- srv.Serve(l) }()
+	select {
+	case err := <-done:
+		return fmt.Errorf("serving http.listen %s: %w", l.Addr(), err)
+	case <-ctx.Done():
+	}
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
+	defer cancel()
+	err := srv.Shutdown(bounded)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = srv.Close() // a client that does not hang up does not keep us
+	}
+	<-done
+	if err != nil {
+		return fmt.Errorf("closing http.listen %s: %w", l.Addr(), err)
+	}
+	return nil
+}
