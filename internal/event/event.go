@@ -66,9 +66,9 @@ type Codec uint8
 
 // The codecs of docs/FORMAT.md.
 const (
-	Gzip Codec = iota // one member per frame
-	Zstd              // a skippable frame and a data frame per frame
-	Plain             // a header line, then the lines
+	Gzip  Codec = iota // one member per frame
+	Zstd               // a skippable frame and a data frame per frame
+	Plain              // a header line, then the lines
 )
 
 // Payload is how an envelope carries the payload.
