@@ -13,7 +13,20 @@
 package router
 
 import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+	"github.com/nats-io/nats-server/v2/server/gsl"
+)
+
+const (
+	cachedSubjects = 1 << 14 // per router; a miss costs a few microseconds
+	internedNames  = 1 << 13
 )
 
 // Message is what the decision may depend on.
@@ -36,26 +49,195 @@ type Target struct {
 // Router resolves messages of one lane under one layout. It caches, so one
 // goroutine may use it at a time.
 type Router struct {
-	layout Layout
-	lane   string
-	dead   string
+	layout  Layout
+	lane    string
+	dead    string
+	routes  []*template // by route, nil for one that skips
+	index   *gsl.GenericSublist[int]
+	filters []filterOf // what index's values mean, in the order of the layout
+	maxName int
+
+	cache  *simplelru.LRU[string, *known]
+	names  map[string]string // names of dynamic templates, so that repeated ones are not allocated again
+	buf    []byte
+	tokens []string
+}
+
+type filterOf struct {
+	route   int
+	subject string
+}
+
+// known is what was found out about a subject.
+type known struct {
+	route  int    // -1: none
+	filter string // of the route, the one that matched
+	target Target // for templates without headers and payload, in this bucket
+	bucket int64
+	made   bool
 }
 
 // New compiles the layout for its first lane (the only one of most archives).
 func New(l Layout) (*Router, error) { return NewLane(l, FirstLane) }
 
-// NewLane compiles the layout for the lane of that name.
+// NewLane compiles the layout for the lane of that name. The error holds every
+// reason why the layout cannot be worked with.
 func NewLane(l Layout, lane string) (*Router, error) {
-	return &Router{layout: l, lane: lane}, nil
+	l.Routes = slices.Clone(l.Routes)
+	r := &Router{
+		layout: l, lane: lane,
+		dead:    reserved + "dead/" + Escape(l.Source) + "/" + lane,
+		routes:  make([]*template, len(l.Routes)),
+		index:   gsl.NewSublist[int](),
+		maxName: MaxKey - keySuffix - len(l.Prefix),
+		names:   map[string]string{},
+	}
+	var errs []error
+	for _, p := range compileAll(l, lane, r.routes) {
+		errs = append(errs, p)
+	}
+	if !slices.Contains(l.LaneNames(), lane) {
+		errs = append(errs, fmt.Errorf("the source %s has no lane %q", l.Source, lane))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	for i, rt := range l.Routes {
+		for _, s := range rt.Subjects {
+			if err := r.index.Insert(s, len(r.filters)); err != nil {
+				return nil, fmt.Errorf("route %q, subject %q: %w", rt.Name, s, err)
+			}
+			r.filters = append(r.filters, filterOf{i, s})
+		}
+	}
+	var err error
+	r.cache, err = simplelru.NewLRU[string, *known](cachedSubjects, nil)
+	return r, err
 }
 
 // Resolve says where m goes. A subject it has seen before costs no template
-// work, and no allocation unless its route looks into headers or payload.
-func (r *Router) Resolve(m *Message) Target { return Target{Skip: true} }
+// work, and no allocation unless its route looks into the payload.
+func (r *Router) Resolve(m *Message) Target {
+	k, ok := r.cache.Get(m.Subject)
+	if !ok {
+		k = r.look(m.Subject)
+		r.cache.Add(strings.Clone(m.Subject), k)
+	}
+	if k.route < 0 {
+		return Target{Skip: true}
+	}
+	route, tmpl := &r.layout.Routes[k.route], r.routes[k.route]
+	if route.Skip {
+		return Target{Route: route, Skip: true}
+	}
+	if limit := r.layout.MaxEvent; limit > 0 && len(m.Data) > limit {
+		return Target{Route: route, Poison: fmt.Sprintf("the payload has %d bytes, the archive takes %d", len(m.Data), limit)}
+	}
+	if tmpl.dynamic {
+		return r.name(m, k)
+	}
+	var b int64
+	if tmpl.unit > 0 {
+		b = bucket(m.Time, tmpl.unit)
+	}
+	if !k.made || b != k.bucket {
+		k.target, k.bucket, k.made = r.name(m, k), b, true
+	}
+	return k.target
+}
 
-// Filters is the smallest set of subjects, none overlapping another, that
-// contains all that the routes of this lane take: the filters of its consumer.
-func (r *Router) Filters() []string { return nil }
+// look finds the first route, and in it the first filter, that takes the subject.
+func (r *Router) look(subj string) *known {
+	k := &known{route: -1}
+	inner, ok := r.strip(subj)
+	if !ok {
+		return k
+	}
+	first := len(r.filters)
+	r.index.Match(inner, func(i int) { first = min(first, i) })
+	if first < len(r.filters) {
+		k.route, k.filter = r.filters[first].route, r.filters[first].subject
+	}
+	return k
+}
+
+// strip takes the partition number off a subject of a source with several
+// lanes; false if the subject is none of this lane's.
+func (r *Router) strip(subj string) (string, bool) {
+	if r.layout.Lanes <= 1 {
+		return subj, true
+	}
+	lane, rest, ok := strings.Cut(subj, ".")
+	return rest, ok && lane == r.lane
+}
+
+// name runs the template.
+func (r *Router) name(m *Message, k *known) Target {
+	t := Target{Route: &r.layout.Routes[k.route]}
+	subj, _ := r.strip(m.Subject)
+	r.tokens = split(r.tokens[:0], subj)
+	var reason string
+	r.buf, reason = r.routes[k.route].append(r.buf[:0], m, subj, k.filter, r.tokens)
+	if reason == "" {
+		reason = r.checkName(r.buf)
+	}
+	if reason != "" {
+		t.Poison = reason
+		return t
+	}
+	if s, ok := r.names[string(r.buf)]; ok {
+		t.Series = s
+		return t
+	}
+	t.Series = string(r.buf)
+	if r.routes[k.route].dynamic {
+		if len(r.names) >= internedNames {
+			clear(r.names)
+		}
+		r.names[t.Series] = t.Series
+	}
+	return t
+}
+
+// checkName refuses what only the values can bring about; the template's own
+// text was checked when it was compiled.
+func (r *Router) checkName(name []byte) string {
+	if len(name) > r.maxName {
+		return fmt.Sprintf("the series name has %d bytes, %d fit into a key", len(name), r.maxName)
+	}
+	if strings.HasPrefix(string(name[:min(len(name), len(reserved))]), reserved) {
+		return "the series name begins with " + reserved + ", which holds the archive's own objects"
+	}
+	return ""
+}
+
+func split(dst []string, subj string) []string {
+	for t := range strings.SplitSeq(subj, ".") {
+		dst = append(dst, t)
+	}
+	return dst
+}
+
+// Filters is a small set of subjects, none overlapping another, that contains
+// all that the routes of this lane take, those that skip included: the filters
+// of its consumer. Overlapping subjects are widened to a common one, and more
+// than MaxFilters to everything, so a message may come that no route takes.
+func (r *Router) Filters() []string {
+	var all []string
+	for _, f := range r.filters {
+		all = append(all, f.subject)
+	}
+	out := union(all)
+	if len(out) > MaxFilters {
+		out = []string{">"}
+	}
+	if r.layout.Lanes > 1 {
+		for i, f := range out {
+			out[i] = r.lane + "." + f
+		}
+	}
+	return out
+}
 
 // DeadSeries is the series of this lane's dead letters.
 func (r *Router) DeadSeries() string { return r.dead }
@@ -65,3 +247,9 @@ func (r *Router) Layout() Layout { return r.layout }
 
 // Lane is the lane the router resolves for.
 func (r *Router) Lane() string { return r.lane }
+
+// isLane reports whether a token can be the name of a lane.
+func isLane(s string) bool {
+	n, err := strconv.Atoi(s)
+	return err == nil && n >= 0 && strconv.Itoa(n) == s
+}
