@@ -8,23 +8,6 @@ import (
 
 var errStub = errors.New("not written yet")
 
-type Encoder struct {
-	Format  Format
-	Payload Payload
-	Newline Newline
-}
-
-func (enc Encoder) Append(dst []byte, e *Event) ([]byte, error)          { return dst, errStub }
-func AppendDeadLetter(dst []byte, e *Event, reason, route string) []byte { return dst }
-
-type Line struct {
-	Event
-	Reason, Route string
-	Payload       Payload
-}
-
-func DecodeLine(p []byte, l *Line) error { return errStub }
-
 type IndexEntry struct {
 	Position int64
 	First    uint64
@@ -42,8 +25,6 @@ func (w *FrameWriter) Break(dst []byte, c Codec, content *Content, position int6
 func (w *FrameWriter) Seal(dst []byte, c Codec, content *Content, position int64, crc uint64, index []IndexEntry) ([]byte, Hash, error) {
 	return dst, Hash{}, errStub
 }
-func AppendSeqs(dst []byte, seqs []uint64) []byte                          { return dst }
-func DecodeSeqs(s string, first, last uint64, count int) ([]uint64, error) { return nil, errStub }
 
 type Scanner struct{}
 
