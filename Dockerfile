@@ -28,7 +28,7 @@ WORKDIR /data
 USER 65532:65532
 # 8080: health, metrics, status. 9000: the emulator, where it is started.
 EXPOSE 8080 9000
-HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["/consumer", "health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 CMD ["/consumer", "health", "--config", "/etc/ossuary/ossuary.yaml"]
 # SIGTERM drains: it waits for appends in flight, up to intake.drain_timeout. Give the
 # orchestrator's grace period a little more than that.
 STOPSIGNAL SIGTERM
