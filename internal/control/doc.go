@@ -8,7 +8,7 @@
 //
 // The guarantee: within one incarnation of a stream no sequence is ever handed
 // out under two layouts, by whatever writers, as long as each hands out a
-// sequence only when it is not above its own horizon in a state that Update or
+// sequence only when it is not above State.Horizon in a state that Update or
 // Refresh returned, and under the layout that this state names for it. It rests
 // on two rules of State:
 //

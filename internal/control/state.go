@@ -117,6 +117,12 @@ func (s State) HighestHorizon() uint64 {
 	return h
 }
 
+// Horizon is the highest sequence that the writer may hand out on the strength of
+// this state: its own horizon or Base, below which all layouts are settled too.
+func (s State) Horizon(writer string) uint64 {
+	return max(s.Base, s.Writers[writer].Horizon)
+}
+
 // Tally is a lane's tally; for a lane that has none, one that ends just before
 // the incarnation's first sequence.
 func (s State) Tally(lane string) (t Tally, known bool) {
