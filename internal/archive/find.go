@@ -1,0 +1,201 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"ossuary/internal/event"
+	"ossuary/internal/object"
+)
+
+// readAttempts bounds how often a read goes on after a broken connection
+// without having got any byte in between; retryPause is the first wait.
+const (
+	readAttempts = 5
+	retryPause   = 200 * time.Millisecond
+)
+
+// readError marks an error of the store, as opposed to one of the bytes.
+type readError struct {
+	position int64
+	err      error
+}
+
+func (e *readError) Error() string { return fmt.Sprintf("reading at %d: %v", e.position, e.err) }
+func (e *readError) Unwrap() error { return e.err }
+
+// rangeReader reads [start,end) of an object, reopening where a connection
+// broke, and keeps the CRC-64 of what it gave.
+type rangeReader struct {
+	ctx             context.Context // the reader lives within one call
+	st              store
+	key             string
+	start, position int64
+	end             int64
+	crc             uint64
+	checked         bool
+	onRead          func(int64)
+
+	body   io.ReadCloser
+	failed int
+}
+
+func newRangeReader(ctx context.Context, st store, key string, start, end int64) *rangeReader {
+	return &rangeReader{ctx: ctx, st: st, key: key, start: start, position: start, end: end}
+}
+
+// Read implements io.Reader.
+func (r *rangeReader) Read(p []byte) (int, error) {
+	for r.position < r.end {
+		var n int
+		err := error(nil)
+		if r.body == nil {
+			r.body, err = r.st.Read(r.ctx, r.key, r.position, r.end)
+		}
+		if err == nil {
+			n, err = r.body.Read(p[:min(int64(len(p)), r.end-r.position)])
+		}
+		if n > 0 {
+			r.crc = object.CRC64(r.crc, p[:n])
+			r.position += int64(n)
+			r.failed = 0
+			if r.onRead != nil {
+				r.onRead(int64(n))
+			}
+			return n, nil // an error that came with it comes again
+		}
+		if err == nil {
+			continue
+		}
+		r.Close()
+		if errors.Is(err, io.EOF) {
+			return 0, io.EOF // shorter than announced: the caller compares
+		}
+		if err := r.retry(err); err != nil {
+			return 0, err
+		}
+	}
+	return 0, io.EOF
+}
+
+// retry waits, or says that it is of no use.
+func (r *rangeReader) retry(err error) error {
+	r.failed++
+	if kind := object.KindOf(err); r.ctx.Err() != nil || r.failed >= readAttempts || (kind != object.InDoubt && kind != object.Throttled) {
+		return &readError{r.position, err}
+	}
+	select {
+	case <-r.ctx.Done():
+		return &readError{r.position, r.ctx.Err()}
+	case <-time.After(retryPause << (r.failed - 1)):
+		return nil
+	}
+}
+
+// Close releases the connection; the reader opens another when it is read again.
+func (r *rangeReader) Close() error {
+	if r.body == nil {
+		return nil
+	}
+	err := r.body.Close()
+	r.body = nil
+	return err
+}
+
+// findBreak looks for a break frame from position on; nil if there is none.
+func (s *scan) findBreak(ctx context.Context, position int64, accept func(*event.Frame) bool) (*event.Frame, error) {
+	in := newRangeReader(ctx, s.w.st, s.seg.Key, position, s.info.Length)
+	defer in.Close()
+	f, _, err := event.FindBreak(in, s.codec, position, accept)
+	var unreadable *readError
+	if errors.As(err, &unreadable) {
+		return nil, err
+	}
+	if err != nil {
+		return nil, nil
+	}
+	return f, nil
+}
+
+// header reads the frame header at position; nil if there is none.
+func (s *scan) header(ctx context.Context, position int64) *event.Frame {
+	in := newRangeReader(ctx, s.w.st, s.seg.Key, position, min(s.info.Length, position+event.MaxHead))
+	defer in.Close()
+	p, err := io.ReadAll(in)
+	if err != nil {
+		return nil
+	}
+	f, err := event.ReadHeader(p, s.codec)
+	if err != nil || f.Place.Position != position {
+		return nil
+	}
+	return f
+}
+
+// frameMark is how a frame's header starts under each codec.
+func frameMark(c event.Codec) []byte {
+	switch c {
+	case event.Zstd:
+		return []byte{0x2a, 0x4d, 0x18} // behind the first byte, 0x50-0x5f
+	case event.Plain:
+		return []byte(`{"_ossuary":`)
+	}
+	return []byte{0x1f, 0x8b, 0x08}
+}
+
+// findFrame looks for the next header from position on that stands where it says
+// and belongs to this segment; nil if there is none. It keeps about 1 MiB.
+func (s *scan) findFrame(ctx context.Context, position int64) (*event.Frame, error) {
+	const window = 1 << 20
+	mark, back := frameMark(s.codec), int64(0)
+	if s.codec == event.Zstd {
+		back = 1
+	}
+	in := newRangeReader(ctx, s.w.st, s.seg.Key, position, s.info.Length)
+	defer in.Close()
+	var buf []byte
+	base := position // of buf[0]
+	for eof := false; !eof; {
+		have := len(buf)
+		buf = append(buf, make([]byte, window+event.MaxHead-have)...)
+		n, err := io.ReadFull(in, buf[have:])
+		buf = buf[:have+n]
+		switch {
+		case err == io.EOF || err == io.ErrUnexpectedEOF:
+			eof = true
+		case err != nil:
+			return nil, err
+		}
+		// A mark in the last MaxHead bytes is looked at with the next window,
+		// where its header is whole.
+		limit := window
+		if eof {
+			limit = len(buf)
+		}
+		for at := 0; at < limit; {
+			i := bytes.Index(buf[at:], mark)
+			if i < 0 {
+				break
+			}
+			at += i
+			if from := int64(at) - back; from >= 0 && from < int64(limit) {
+				f, err := event.ReadHeader(buf[from:], s.codec)
+				if err == nil && f.Place.Position == base+from && s.ours(f) {
+					return f, nil
+				}
+			}
+			at++
+		}
+		if !eof {
+			keep := len(buf) - window + int(back)
+			copy(buf, buf[len(buf)-keep:])
+			base += int64(len(buf) - keep)
+			buf = buf[:keep]
+		}
+	}
+	return nil, nil
+}
