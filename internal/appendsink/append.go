@@ -1,0 +1,605 @@
+package appendsink
+
+// The append protocol, top to bottom: prepare, append, confirm; refused -> read
+// forward -> adopt; in doubt; broken segment; seal. One worker at a time runs it
+// for a series, so that a series has one append in flight.
+//
+// The commit point is the store's answer to Append in place: once the bytes
+// stand at the position that was asked for, the events are archived, whether or
+// not the answer arrives. A crash before it leaves nothing; a crash after it
+// leaves a frame that the next writer's append is refused for, which reads it
+// and drops the events that it holds.
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"ossuary/internal/event"
+	"ossuary/internal/object"
+)
+
+// Why a segment is left; written into its seal or break.
+const (
+	whySize  = "size"
+	whyAge   = "age"
+	whyIdle  = "idle"
+	whyCodec = "format or codec changed"
+)
+
+// commit brings every event of b into the series, or finds it there. With an
+// empty b it only seals, for the reason why.
+func (s *series) commit(ctx context.Context, b *batch, why string) error {
+	tries := newPatience()
+	for {
+		// One of the slots for requests in flight; not while waiting, so that a
+		// series in trouble takes nobody's turn.
+		if err := s.set.opt.Appends.Acquire(ctx, 1); err != nil {
+			return err
+		}
+		done, err := s.attempt(ctx, b, why)
+		s.set.opt.Appends.Release(1)
+		var st *stall
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.As(err, &st):
+			// What was sent may have been applied, or may be yet: look before
+			// anything is sent again.
+			s.inDoubt = true
+			if err := s.wait(ctx, st, tries); err != nil {
+				return err
+			}
+		case err != nil:
+			return err
+		case done:
+			s.freed()
+			return nil
+		}
+	}
+}
+
+// attempt makes one pass. Not done without an error: the tail has moved, look at
+// what is still to be done. A *stall: wait, then pass again.
+func (s *series) attempt(ctx context.Context, b *batch, why string) (done bool, err error) {
+	if err := s.locate(ctx, b); err != nil {
+		return false, err
+	}
+	if s.tail == nil {
+		return true, nil // to be sealed, but there is no segment
+	}
+	if s.inDoubt {
+		if err := s.settle(ctx); err != nil {
+			return false, err
+		}
+		s.inDoubt = false
+	}
+	if b == nil {
+		return s.sealIdle(ctx, why)
+	}
+	if err := s.dropHeld(b); err != nil {
+		return false, err
+	}
+	if b.len() == 0 {
+		return true, nil
+	}
+	if why := s.mustRoll(b); why != "" {
+		return false, s.seal(ctx, why, b.spec.ext())
+	}
+	frame, f, err := s.frame(b)
+	if err != nil {
+		return false, err
+	}
+	defer buffers.put(frame)
+	if n := s.tail.position; n > 0 && n+int64(len(frame)) > b.spec.rollSize() {
+		return false, s.seal(ctx, whySize, b.spec.ext()) // framed again in the next: position and prev are others there
+	}
+	ok, err := s.put(ctx, frame, f, len(b.body), b.spec.Create)
+	if !ok || err != nil {
+		return false, err
+	}
+	s.checkpoint()
+	s.m().Events.Add(int64(b.len()))
+	s.set.confirmed(b.slots)
+	return true, nil
+}
+
+// settle finds out, after an append of unknown outcome, whether the object is
+// still as long as the tail says. The request may be under way even so: should
+// it land late, the next one is refused, and the forward read finds our own
+// frame.
+func (s *series) settle(ctx context.Context) error {
+	info, err := s.head(ctx, s.tail.key)
+	switch {
+	case errors.Is(err, errNone) && s.tail.position == 0:
+		return nil
+	case err == nil && info.Length == s.tail.position && info.Appendable:
+		return nil
+	case err == nil || errors.Is(err, errNone):
+		return s.readForward(ctx)
+	}
+	return err
+}
+
+// dropHeld takes out of b what the series holds already, and confirms it.
+//
+// An event is in the series if its sequence is not above the series' last, its
+// time not above the series' greatest, and both are of the same life of the
+// stream. If the sequence says yes and the others no, the stream hands out
+// sequences again: under a higher incarnation the series goes on, otherwise the
+// epoch ends so that the incarnation can be raised. Nothing is dropped for its
+// sequence alone. Once one event is new, so are those behind it.
+func (s *series) dropHeld(b *batch) error {
+	c, id := &s.tail.chain, s.set.opt.Stream
+	if c.Incarnation > id.Incarnation {
+		return ErrIncarnation
+	}
+	behind := 0 // events from here on are new
+scan:
+	for i, q := range b.seqs {
+		switch {
+		case b.marks != nil && b.marks[i] != unmarked:
+		case c.Created.IsZero(): // nothing was ever written
+			break scan
+		case !c.Created.Equal(id.Created) && c.Incarnation == id.Incarnation:
+			return &ReuseError{s.name, q, id.Incarnation}
+		case !c.Created.Equal(id.Created), q > c.Last:
+			break scan
+		case b.times[i] <= c.Greatest.UnixNano():
+		case c.Incarnation == id.Incarnation:
+			return &ReuseError{s.name, q, id.Incarnation}
+		default:
+			break scan
+		}
+		behind = i + 1
+	}
+	if behind == 0 {
+		return nil
+	}
+	var held []uint64
+	b.keep(func(i int) bool {
+		switch {
+		case i >= behind:
+			return true
+		case b.marks != nil && b.marks[i] == overtaken:
+			s.passOver(b, i)
+		default:
+			held = append(held, b.slots[i])
+		}
+		return false
+	})
+	s.m().AlreadyHeld.Add(int64(len(held)))
+	s.set.confirmed(held)
+	return nil
+}
+
+// passOver sends an event to the dead letters that another writer's frames have
+// passed without holding it: it was gone from the stream for that writer, so it
+// never had it, and the series' sequences cannot go back.
+func (s *series) passOver(b *batch, i int) {
+	l := event.Line{Event: event.Event{Sequence: b.seqs[i], Time: time.Unix(0, b.times[i]).UTC()}}
+	line := b.line(i)
+	if b.spec.Encoder.Format == event.Envelope {
+		if err := event.DecodeLine(line, &l); err != nil {
+			s.log.Error().Err(err).Uint64("sequence", b.seqs[i]).Msg("own line does not parse; archiving its bytes as a dead letter")
+			l.Data = line
+		}
+	} else {
+		l.Data = line[:len(line)-1] // a raw line never had subject or headers
+	}
+	s.log.Warn().Uint64("sequence", b.seqs[i]).Msg("event was overtaken by another writer; it goes to the dead letters")
+	s.set.addOvertaken(&l.Event, b.spec.Route, b.slots[i])
+}
+
+// mustRoll says why b may not go into the present segment, "" if it may.
+func (s *series) mustRoll(b *batch) string {
+	n := s.tail
+	switch {
+	case event.Ext(n.format, n.codec) != b.spec.ext():
+		return whyCodec // even if it is empty: its key was named by a seal that others follow
+	case n.position == 0:
+		return ""
+	case b.spec.Roll.Age > 0 && time.Since(n.opened) >= b.spec.Roll.Age:
+		return whyAge
+	}
+	return ""
+}
+
+// frame encodes b as the next frame.
+func (s *series) frame(b *batch) ([]byte, *event.Frame, error) {
+	lo, hi := b.span()
+	c := s.content(event.KindData)
+	c.Stream = s.set.opt.Stream
+	c.Layout, c.Format = b.spec.Layout, b.spec.Encoder.Format
+	c.First, c.Last, c.Count, c.MinTime, c.MaxTime = b.seqs[0], b.seqs[b.len()-1], b.len(), lo, hi
+	if hi.After(c.Greatest) {
+		c.Greatest = hi
+	}
+	if c.Format == event.Raw {
+		c.Seqs = string(event.AppendSeqs(nil, b.seqs))
+	}
+	if b.spec.Audit {
+		root := event.EventsRoot(b.body)
+		c.EventsRoot = &root
+	}
+	w := s.set.writer()
+	defer s.set.writers.Put(w)
+	out, hash, err := w.Data(buffers.get(len(b.body)/2), s.tail.codec, &c, s.tail.position, b.body)
+	if err != nil {
+		return nil, nil, fmt.Errorf("framing %d events: %w", b.len(), err)
+	}
+	return out, &event.Frame{Content: c, Hash: hash}, nil
+}
+
+// content is the header that every frame of the series has next; what is about
+// the events is still to be filled in.
+func (s *series) content(kind string) event.Content {
+	c := &s.tail.chain
+	return event.Content{Version: event.Version, Kind: kind, Archive: c.Archive, Source: c.Source,
+		Stream: event.StreamID{Name: s.set.opt.Stream.Name, Created: c.Created, Incarnation: c.Incarnation},
+		Lane:   c.Lane, Series: c.Series, Segment: c.Segment, Frame: c.Frame + 1, Format: s.tail.format,
+		Last: c.Last, Greatest: c.Greatest, Prev: c.Prev}
+}
+
+// put appends frame at the tail. True: it stands there and the tail is behind
+// it. False: it was refused, and the tail is where the object says.
+func (s *series) put(ctx context.Context, frame []byte, f *event.Frame, uncompressed int, create *object.Create) (bool, error) {
+	n := s.tail
+	want := object.CRC64(n.crc, frame)
+	ok, err := s.append(ctx, n.position, frame, want, f.Content.Count, create)
+	switch {
+	case err != nil:
+		return false, err
+	case !ok:
+		return false, s.readForward(ctx)
+	}
+	n.advance(f, int64(len(frame)), want, uncompressed)
+	s.m().Bytes.Add(int64(len(frame)))
+	return true, nil
+}
+
+// append makes the request and judges the answer. True: confirmed by the next
+// position and the CRC-64 of the whole object, both as computed here. False:
+// refused, or not as computed; the object has to be read. A *stall: the outcome
+// is unknown, or the store refuses us.
+func (s *series) append(ctx context.Context, position int64, frame []byte, want uint64, events int, create *object.Create) (bool, error) {
+	n := s.tail
+	if position > 0 {
+		create = nil
+	}
+	began := time.Now()
+	got, err := s.set.opt.Store.Append(ctx, n.key, position, frame, create)
+	switch {
+	case err == nil && got.Next == position+int64(len(frame)) && got.CRC64 == want:
+		s.took(time.Since(began), len(frame), events)
+		return true, nil
+	case err == nil:
+		// Committed, but not as computed here: the bytes decide.
+		s.m().Garbled.Add(1)
+		s.log.Warn().Str("key", n.key).Int64("position", position).Int64("next", got.Next).
+			Uint64("crc64", got.CRC64).Uint64("want_crc64", want).Str("request", got.RequestID).
+			Msg("the store confirmed an append with a position or CRC-64 other than computed; reading it back")
+		return false, nil
+	}
+	switch object.KindOf(err) {
+	case object.Mismatch, object.NotFound, object.Unappendable:
+		s.m().Refusals.Add(1)
+		if object.KindOf(err) == object.Unappendable {
+			return false, s.leave(err)
+		}
+		return false, nil
+	case object.Refused, object.Invalid:
+		return false, &stall{hold: true, err: err}
+	}
+	s.m().Doubts.Add(1)
+	return false, &stall{err: err}
+}
+
+// readForward reads the series from the tail to its end, adopts the valid frames
+// it finds, follows seals and breaks, and leaves a segment whose bytes are not
+// valid by a break of its own. Afterwards the tail is at the end of what could
+// be read, to be tried by the next append.
+func (s *series) readForward(ctx context.Context) error {
+	// Whatever looks wrong is read once more before it is believed: the bytes may
+	// have been cut on their way, and another writer may have mended it.
+	sure := false
+	for {
+		n := s.tail
+		info, err := s.head(ctx, n.key)
+		switch {
+		case errors.Is(err, errNone) && n.position == 0:
+			return nil // nothing here yet
+		case errors.Is(err, errNone) && sure:
+			err = s.breakOff(ctx, "the object is gone", 0, object.Info{})
+		case errors.Is(err, errNone):
+			sure = true
+			continue
+		case err != nil:
+		case !info.Appendable:
+			err = s.leave(fmt.Errorf("%s is not an appendable object", n.key))
+		default:
+			var moved bool
+			moved, err = s.readSegment(ctx, info)
+			var bad *event.CorruptError
+			switch {
+			case err == nil && !moved:
+				return nil
+			case errors.As(err, &bad) && sure:
+				err = s.rescan(ctx, info, bad)
+			case errors.As(err, &bad):
+				sure = true
+				continue
+			}
+		}
+		if err != nil {
+			return err
+		}
+		sure = false // the tail has moved, or was mended: on from there
+	}
+}
+
+// readSegment adopts the frames between the tail and the object's end. It
+// reports whether a seal or break has moved the tail to another segment. A
+// *event.CorruptError says that the bytes, or what is known of those before,
+// do not hold; the tail is then behind the last frame that does.
+func (s *series) readSegment(ctx context.Context, info object.Info) (moved bool, err error) {
+	n := s.tail
+	if info.Length < n.position {
+		return false, &event.CorruptError{Position: info.Length, Reason: fmt.Sprintf("the object has %d bytes, %d were known", info.Length, n.position)}
+	}
+	if info.Length > n.position {
+		r, err := s.read(ctx, n.key, n.position, info.Length)
+		if err != nil {
+			return false, err
+		}
+		defer func() { _ = r.Close() }()
+		sc := event.NewScanner(r, n.codec, n.position, n.crc)
+		for sc.Position() < info.Length {
+			f, body, err := sc.Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				return false, s.unreadable(err)
+			}
+			if err := n.chain.Check(f); err != nil {
+				return false, s.unreadable(err)
+			}
+			if err := s.adopt(f, body, sc.Position(), sc.CRC()); err != nil {
+				return false, err
+			}
+			if f.Content.Kind != event.KindData {
+				return true, s.goOn(f.Content.Next)
+			}
+		}
+	}
+	if n.position != info.Length || n.crc != info.CRC64 {
+		return false, &event.CorruptError{Position: n.position, Reason: fmt.Sprintf(
+			"the object has %d bytes with CRC-64 %d, the frames read end at %d with %d", info.Length, info.CRC64, n.position, n.crc)}
+	}
+	s.checkpoint()
+	return false, nil
+}
+
+// adopt takes a valid next frame, of whatever writer, into the tail, and compares
+// the events that wait here with those it holds.
+func (s *series) adopt(f *event.Frame, body []byte, end int64, crc uint64) error {
+	n := s.tail
+	if f.Content.Stream.Incarnation > s.set.opt.Stream.Incarnation {
+		return ErrIncarnation
+	}
+	if f.Content.Kind == event.KindData {
+		found, missed, err := s.compare(f, body)
+		if err != nil {
+			return err
+		}
+		s.m().Adoptions.Add(1)
+		s.m().AdoptedEvents.Add(int64(found))
+		s.log.Debug().Str("key", n.key).Int64("position", n.position).Uint64("first", f.Content.First).
+			Uint64("last", f.Content.Last).Int("own_found", found).Int("own_overtaken", missed).
+			Msg("adopted a frame found in the object")
+	}
+	n.advance(f, end-n.position, crc, len(body))
+	return nil
+}
+
+// rescan reads the segment from its start, trusting nothing that was known of
+// it, after what was known turned out not to fit its bytes. It mends the tail,
+// or follows or makes a break where the bytes are no frames.
+func (s *series) rescan(ctx context.Context, info object.Info, why *event.CorruptError) (err error) {
+	known := s.tail
+	defer func() {
+		if err != nil {
+			s.tail = known
+		}
+	}()
+	n, err := s.set.newTail(s.name, known.key)
+	if err != nil {
+		return err
+	}
+	s.tail = n
+	moved, err := s.readSegment(ctx, info)
+	var bad *event.CorruptError
+	switch {
+	case err == nil && moved:
+		return nil
+	case err != nil && !errors.As(err, &bad):
+		return err
+	}
+	if n.chain.Frame == 0 {
+		// Not one frame of this segment is left: what is known of the series can
+		// only come from here.
+		n.chain = known.chain
+		n.chain.Frame = 0
+	}
+	switch {
+	case bad == nil && known.chain.Frame == 0 && n.chain.Frame == 0:
+		return nil // an empty object, and nothing else was expected
+	case bad == nil && n.chain.Frame > 0 && !n.behind(known):
+		return nil // what was known was wrong or old; the object is whole
+	case bad == nil:
+		// Whole frames, but fewer than were confirmed: the object was cut or
+		// replaced by an older copy. A break says so where every reader sees it.
+		bad = &event.CorruptError{Position: info.Length, Reason: fmt.Sprintf(
+			"the object ends with sequence %d, the archive had confirmed %d", n.chain.Last, known.chain.Last)}
+	}
+	// Somebody may have left it already: the first break that names this very
+	// place is the one that everybody follows.
+	f, end, err := s.findBreak(ctx, info)
+	if err != nil {
+		return err
+	}
+	if f != nil {
+		s.log.Warn().Str("key", n.key).Int64("valid", n.position).Str("next", f.Content.Next).
+			Msg("another writer has left this segment for bytes that are no frame; following it")
+		n.chain.Anchored = n.position > 0
+		n.chain.Advance(f)
+		n.position = end
+		return s.goOn(f.Content.Next)
+	}
+	s.log.Error().Str("key", n.key).Int64("position", bad.Position).Str("reason", bad.Reason).Str("first_seen", why.Reason).
+		Msg("segment holds bytes that are no valid frame, or lacks some that were; leaving it")
+	return s.breakOff(ctx, bad.Reason, n.position, info)
+}
+
+// findBreak looks behind the tail for a break that leaves the segment at the
+// tail. Where no valid frame stands before it, the break itself says what the
+// series' last frame was.
+func (s *series) findBreak(ctx context.Context, info object.Info) (*event.Frame, int64, error) {
+	n := s.tail
+	if info.Length <= n.position {
+		return nil, 0, nil
+	}
+	r, err := s.read(ctx, n.key, n.position, info.Length)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { _ = r.Close() }()
+	chain := n.chain
+	chain.Anchored = n.position > 0
+	f, end, err := event.FindBreak(r, n.codec, n.position, func(f *event.Frame) bool {
+		return f.Content.Valid == n.position && chain.Check(f) == nil
+	})
+	if err != nil {
+		return nil, 0, s.unreadable(err)
+	}
+	return f, end, nil
+}
+
+// behind says that n ends before what was known.
+func (n *tail) behind(known *tail) bool {
+	if n.chain.Incarnation != known.chain.Incarnation {
+		return n.chain.Incarnation < known.chain.Incarnation
+	}
+	return n.chain.Last < known.chain.Last
+}
+
+// breakOff leaves a segment whose bytes from valid on are no frames: a break
+// frame at its present length (its start, if the object is gone), which every
+// writer and reader follows. If the object has changed meanwhile the break is
+// refused and all is read again: a break only ever stands behind bytes that
+// were seen.
+func (s *series) breakOff(ctx context.Context, why string, valid int64, info object.Info) error {
+	n := s.tail
+	c := s.content(event.KindBreak)
+	c.Next, c.Reason, c.Valid = s.nextKey(event.Ext(n.format, n.codec)), why, valid
+	if valid == 0 {
+		c.Frame = 1
+	}
+	w := s.set.writer()
+	frame, hash, err := w.Break(nil, n.codec, &c, info.Length)
+	s.set.writers.Put(w)
+	if err != nil {
+		return fmt.Errorf("framing a break: %w", err)
+	}
+	ok, err := s.append(ctx, info.Length, frame, object.CRC64(info.CRC64, frame), 0, nil)
+	if !ok || err != nil {
+		return err // the caller reads again, and finds it if it stands there after all
+	}
+	s.m().Breaks.Add(1)
+	s.log.Error().Str("key", n.key).Int64("valid", valid).Int64("length", info.Length).Str("reason", why).Str("next", c.Next).
+		Msg("segment left by a break frame; run verify, and find out who else writes to the bucket")
+	n.chain.Advance(&event.Frame{Content: c, Hash: hash})
+	return s.goOn(c.Next)
+}
+
+// sealIdle seals the segment of a series nothing waits for, if there is one.
+func (s *series) sealIdle(ctx context.Context, why string) (done bool, err error) {
+	n := s.tail
+	if n.position == 0 {
+		return true, nil
+	}
+	// The ledger may lag, and another instance may have gone on: a seal at the
+	// wrong place is refused, and reading forward shows how long ago that was.
+	if err := s.seal(ctx, why, event.Ext(n.format, n.codec)); err != nil {
+		return false, err
+	}
+	return true, nil
+}
+
+// seal ends the segment with a seal frame that names the next one. A refused
+// seal is dropped: what it was refused for is read, and the caller decides anew
+// whether the segment it then stands in is to be sealed.
+func (s *series) seal(ctx context.Context, why, ext string) error {
+	n := s.tail
+	if !n.complete {
+		err := s.collect(ctx)
+		var bad *event.CorruptError
+		if errors.As(err, &bad) {
+			s.log.Error().Str("key", n.key).Err(err).Msg("the segment to be sealed does not read as it was written")
+			n.crc = ^n.crc // not to be believed: have all of it read again
+			return s.readForward(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	root, err := segmentRoot(n.hashes)
+	if err != nil {
+		return err
+	}
+	c := s.content(event.KindSeal)
+	c.Reason, c.SegmentRoot, c.Next = why, &root, s.nextKey(ext)
+	w := s.set.writer()
+	frame, hash, err := w.Seal(nil, n.codec, &c, n.position, n.crc, n.index)
+	s.set.writers.Put(w)
+	if err != nil {
+		return fmt.Errorf("framing a seal: %w", err)
+	}
+	ok, err := s.put(ctx, frame, &event.Frame{Content: c, Hash: hash}, 0, nil)
+	if !ok || err != nil {
+		return err
+	}
+	s.m().Seals.Add(1)
+	s.log.Debug().Str("key", n.key).Str("reason", why).Str("next", c.Next).Msg("segment sealed")
+	return s.goOn(c.Next)
+}
+
+// goOn moves the tail to the segment that the last frame named.
+func (s *series) goOn(key string) error {
+	next, err := s.set.follow(s.tail, key)
+	if err != nil {
+		return err
+	}
+	s.tail = next
+	s.checkpoint()
+	return nil
+}
+
+// leave goes on in the next segment without a frame that says so, because the
+// store takes no append to this object at all. It is safe as long as it takes
+// none from anybody: another writer is refused likewise, and goes the same way.
+func (s *series) leave(cause error) error {
+	n := s.tail
+	next := s.nextKey(event.Ext(n.format, n.codec))
+	s.m().Breaks.Add(1)
+	s.log.Error().Err(cause).Str("key", n.key).Str("next", next).
+		Msg("the store takes no more appends to this segment; going on in the next")
+	return s.goOn(next)
+}
+
+func (s *series) nextKey(ext string) string {
+	return event.Key(s.set.opt.Prefix, s.name, s.tail.chain.Segment+1, ext)
+}

@@ -1,0 +1,136 @@
+package appendsink
+
+import (
+	"time"
+
+	"ossuary/internal/event"
+)
+
+// What an event costs in a batch besides its line.
+const eventOverhead = 8 + 8 + 8 + 8
+
+// maxSeqs bounds the sequence list that the header of a raw frame carries, in
+// bytes before base64, so that a header always fits a gzip extra field.
+const maxSeqs = 30 << 10
+
+// batch is the events of one append: their lines, ready to be framed, and what
+// is needed to drop some of them again. Guarded by the Set's mu while it fills;
+// owned by the series' worker afterwards.
+type batch struct {
+	spec  *Spec
+	body  []byte
+	ends  []int // end of each line in body
+	seqs  []uint64
+	times []int64 // Unix nanoseconds
+	slots []uint64
+	marks []mark // nil: none is marked
+
+	seqBytes int       // raw: an upper bound of the header's sequence list
+	cost     int64     // bytes of the budget that it holds
+	due      time.Time // when it is sent although it is not full
+	full     bool
+}
+
+// mark is what reading forward found out about a waiting event.
+type mark uint8
+
+const (
+	unmarked  mark = iota
+	inSeries       // an adopted frame holds it
+	overtaken      // adopted frames have passed it, but do not hold it
+)
+
+func (b *batch) len() int { return len(b.seqs) }
+
+func (b *batch) line(i int) []byte {
+	start := 0
+	if i > 0 {
+		start = b.ends[i-1]
+	}
+	return b.body[start:b.ends[i]]
+}
+
+// push records the event whose line was appended to body.
+func (b *batch) push(e *event.Event, slot uint64) {
+	if b.spec.Encoder.Format == event.Raw {
+		b.seqBytes += 3
+		if n := len(b.seqs); n > 0 && e.Sequence-b.seqs[n-1] >= 1<<21 {
+			b.seqBytes += 7
+		}
+	}
+	b.ends = append(b.ends, len(b.body))
+	b.seqs = append(b.seqs, e.Sequence)
+	b.times = append(b.times, e.Time.UnixNano())
+	b.slots = append(b.slots, slot)
+	if b.marks != nil {
+		b.marks = append(b.marks, unmarked)
+	}
+	if len(b.body) >= b.spec.Flush.Size || len(b.seqs) >= b.spec.Flush.Events || b.seqBytes > maxSeqs {
+		b.full = true
+	}
+}
+
+// memory is what the batch's buffers take.
+func (b *batch) memory() int64 {
+	return int64(cap(b.body)) + eventOverhead*int64(cap(b.seqs))
+}
+
+// keep drops every event for which keep is false.
+func (b *batch) keep(keep func(i int) bool) {
+	body, n, start := b.body[:0], 0, 0
+	for i := range b.seqs {
+		end := b.ends[i]
+		if keep(i) {
+			body = append(body, b.body[start:end]...)
+			b.ends[n], b.seqs[n], b.times[n], b.slots[n] = len(body), b.seqs[i], b.times[i], b.slots[i]
+			if b.marks != nil {
+				b.marks[n] = b.marks[i]
+			}
+			n++
+		}
+		start = end
+	}
+	b.body, b.ends, b.seqs, b.times, b.slots = body, b.ends[:n], b.seqs[:n], b.times[:n], b.slots[:n]
+	if b.marks != nil {
+		b.marks = b.marks[:n]
+	}
+}
+
+// span returns the smallest and greatest timestamp.
+func (b *batch) span() (lo, hi time.Time) {
+	l, h := b.times[0], b.times[0]
+	for _, t := range b.times[1:] {
+		l, h = min(l, t), max(h, t)
+	}
+	return time.Unix(0, l).UTC(), time.Unix(0, h).UTC()
+}
+
+// compare marks those of the batch's events that frame f, whose events are
+// (seqs, times), decides about: passed is the last sequence before f.
+// Sequences rise in both, so one walk does. times[j] == 0: not known (raw).
+func (b *batch) compare(passed uint64, seqs []uint64, times []int64) (found, missed int) {
+	last := seqs[len(seqs)-1]
+	j := 0
+	for i, q := range b.seqs {
+		if q <= passed {
+			continue
+		}
+		if q > last {
+			break
+		}
+		for j < len(seqs) && seqs[j] < q {
+			j++
+		}
+		if b.marks == nil {
+			b.marks = make([]mark, len(b.seqs), cap(b.seqs))
+		}
+		if j < len(seqs) && seqs[j] == q && (times[j] == 0 || times[j] == b.times[i]) {
+			b.marks[i] = inSeries
+			found++
+		} else {
+			b.marks[i] = overtaken
+			missed++
+		}
+	}
+	return found, missed
+}

@@ -1,0 +1,130 @@
+package appendsink
+
+import (
+	"context"
+	"sync"
+)
+
+// Budget is the memory that waiting events may take, over all lanes of a
+// process. A full budget blocks the intake, which stops the pulls; an empty one
+// admits any single event, so that no size of event can wedge it.
+type Budget struct {
+	limit int64
+
+	mu     sync.Mutex
+	used   int64
+	held   int64 // of used: in held series
+	change chan struct{}
+	wakes  []func()
+}
+
+// NewBudget returns a budget of limit bytes.
+func NewBudget(limit int64) *Budget {
+	return &Budget{limit: limit, change: make(chan struct{})}
+}
+
+// Used returns the bytes taken and, of these, those of held series.
+func (b *Budget) Used() (used, held int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.used, b.held
+}
+
+// Limit returns the budget's size in bytes.
+func (b *Budget) Limit() int64 { return b.limit }
+
+// subscribe has wake called, without a lock of ours, whenever the budget is more
+// than half used and something about it changes.
+func (b *Budget) subscribe(wake func()) (cancel func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	i := len(b.wakes)
+	b.wakes = append(b.wakes, wake)
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.wakes[i] = nil
+		for len(b.wakes) > 0 && b.wakes[len(b.wakes)-1] == nil {
+			b.wakes = b.wakes[:len(b.wakes)-1]
+		}
+	}
+}
+
+// acquire takes n bytes, waiting until they fit. It returns false without having
+// taken any once giveUp says so.
+func (b *Budget) acquire(ctx context.Context, n int64, giveUp func() bool) (bool, error) {
+	for {
+		if giveUp() {
+			return false, nil
+		}
+		b.mu.Lock()
+		if b.used == 0 || b.used+n <= b.limit {
+			b.used += n
+			wakes := b.pressedLocked()
+			b.mu.Unlock()
+			for _, w := range wakes {
+				w()
+			}
+			return true, nil
+		}
+		change, wakes := b.change, b.pressedLocked()
+		b.mu.Unlock()
+		for _, w := range wakes {
+			w()
+		}
+		select {
+		case <-change:
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+}
+
+// add changes what is taken without waiting: a buffer grew, or events are done.
+func (b *Budget) add(n, held int64) {
+	b.mu.Lock()
+	b.used += n
+	b.held += held
+	if n < 0 || held != 0 {
+		close(b.change)
+		b.change = make(chan struct{})
+	}
+	wakes := b.pressedLocked()
+	b.mu.Unlock()
+	for _, w := range wakes {
+		w()
+	}
+}
+
+// nudge makes those who wait look again.
+func (b *Budget) nudge() {
+	b.mu.Lock()
+	close(b.change)
+	b.change = make(chan struct{})
+	b.mu.Unlock()
+}
+
+func (b *Budget) pressed() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.used > b.limit/2
+}
+
+func (b *Budget) heldOver(n int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.held+n > b.limit/heldShare
+}
+
+func (b *Budget) pressedLocked() []func() {
+	if b.used <= b.limit/2 {
+		return nil
+	}
+	out := make([]func(), 0, len(b.wakes))
+	for _, w := range b.wakes {
+		if w != nil {
+			out = append(out, w)
+		}
+	}
+	return out
+}

@@ -1,0 +1,420 @@
+package appendsink
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/semaphore"
+
+	"ossuary/internal/event"
+	"ossuary/internal/ledger"
+	"ossuary/internal/object"
+	"ossuary/internal/object/objecttest"
+)
+
+// The harness: a stream as a slice, lanes that archive it epoch by epoch with
+// the real sinks, and a reader that knows standard gzip and JSON only.
+
+var created = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+
+// fakeLedger keeps tails in memory and can fail.
+type fakeLedger struct {
+	mu    sync.Mutex
+	tails map[string]ledger.TailEntry
+	rev   uint64
+	fault func(op string) (before, after error)
+}
+
+func newLedger() *fakeLedger { return &fakeLedger{tails: map[string]ledger.TailEntry{}} }
+
+func (l *fakeLedger) fail(op string) (error, error) {
+	if l.fault == nil {
+		return nil, nil
+	}
+	return l.fault(op)
+}
+
+func (l *fakeLedger) Tails(context.Context, string, string) (map[string]ledger.TailEntry, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if before, after := l.fail("tails"); before != nil || after != nil {
+		return nil, errors.Join(before, after)
+	}
+	return maps.Clone(l.tails), nil
+}
+
+func (l *fakeLedger) Tail(_ context.Context, _, _, series string) (ledger.Tail, uint64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.tails[series]
+	return e.Tail, e.Revision, nil
+}
+
+func (l *fakeLedger) PutTail(_ context.Context, _, _, series string, t ledger.Tail, rev uint64) (uint64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before, after := l.fail("put")
+	if before != nil {
+		return 0, before
+	}
+	if l.tails[series].Revision != rev {
+		return 0, ledger.ErrConflict
+	}
+	l.rev++
+	l.tails[series] = ledger.TailEntry{Tail: t, Revision: l.rev}
+	return l.rev, after
+}
+
+func (l *fakeLedger) DeleteTail(_ context.Context, _, _, series string, rev uint64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.tails[series].Revision != rev {
+		return ledger.ErrConflict
+	}
+	delete(l.tails, series)
+	return nil
+}
+
+func (l *fakeLedger) wipe() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tails = map[string]ledger.TailEntry{}
+}
+
+func (l *fakeLedger) copy() map[string]ledger.TailEntry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.tails)
+}
+
+// world is a stream, a store and a ledger.
+type world struct {
+	t      testing.TB
+	store  *objecttest.Store
+	ledger *fakeLedger
+	mu     sync.Mutex
+	events []event.Event
+	series int
+	spec   func(series string) Spec
+	log    zerolog.Logger
+	m      Metrics
+	budget *Budget
+	open   int
+}
+
+func newWorld(t testing.TB, events, series int) *world {
+	w := &world{t: t, store: objecttest.New(), ledger: newLedger(), series: series, budget: NewBudget(8 << 20), log: zerolog.Nop()}
+	if os.Getenv("OSSUARY_TEST_LOG") != "" {
+		w.log = zerolog.New(zerolog.NewConsoleWriter(func(c *zerolog.ConsoleWriter) { c.Out = os.Stderr })).Level(zerolog.DebugLevel)
+	}
+	w.spec = func(string) Spec {
+		return Spec{Route: "r", Layout: 1, Codec: event.Gzip, Flush: Flush{Size: 400, Events: 4, Linger: 10 * time.Millisecond},
+			Roll: Roll{Size: 3000}}
+	}
+	w.publish(events)
+	return w
+}
+
+func (w *world) publish(n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for range n {
+		w.publishLocked(created)
+	}
+}
+
+func (w *world) publishLocked(created time.Time) {
+	q := uint64(1)
+	at := created
+	if n := len(w.events); n > 0 {
+		q, at = w.events[n-1].Sequence+1, w.events[n-1].Time
+	}
+	w.events = append(w.events, event.Event{Sequence: q, Time: at.Add(time.Second),
+		Subject: fmt.Sprintf("e.%d", int(q)%w.series), Data: fmt.Appendf(nil, `{"n":%d,"at":%d}`, q, at.Unix())})
+}
+
+func (w *world) at(i int) (event.Event, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if i >= len(w.events) {
+		return event.Event{}, false
+	}
+	return w.events[i], true
+}
+
+// lane is one instance at work.
+type lane struct {
+	w      *world
+	stream event.StreamID
+	mu     sync.Mutex
+	floor  uint64 // of confirmed, contiguous slots; slots are sequences here
+	done   map[uint64]bool
+	layout int
+	spec   func(series string) Spec
+	specs  map[string]*Spec
+	skip   func(e *event.Event) bool // an event that this lane does not see
+	epochs int
+	last   error
+}
+
+func (w *world) lane() *lane {
+	return &lane{w: w, stream: event.StreamID{Name: "S", Created: created}, done: map[uint64]bool{}, spec: w.spec, specs: map[string]*Spec{}}
+}
+
+func (l *lane) confirm(slots []uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range slots {
+		if l.done[s] {
+			l.w.t.Errorf("slot %d confirmed twice", s)
+		}
+		l.done[s] = true
+	}
+}
+
+// advance computes the floor, over events this lane does see.
+func (l *lane) advance() uint64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := 0; ; i++ {
+		e, ok := l.w.at(i)
+		if !ok {
+			return l.floor
+		}
+		if e.Sequence <= l.floor || (l.skip != nil && l.skip(&e)) {
+			continue
+		}
+		if !l.done[e.Sequence] {
+			return l.floor
+		}
+		l.floor = e.Sequence
+	}
+}
+
+func (l *lane) newSet() *Set {
+	dead := &Spec{Series: "_ossuary/dead/S/0", Route: "dead", Flush: Flush{Size: 1000, Events: 10, Linger: time.Millisecond}}
+	return NewSet(Options{Archive: "a", Source: "S", Lane: "0", Prefix: "p/", Stream: l.stream, Store: l.w.store, Ledger: l.w.ledger,
+		LedgerInterval: 20 * time.Millisecond, Budget: l.w.budget, Appends: semaphore.NewWeighted(4), OpenSeries: l.w.open,
+		Dead: func() *Spec { return dead }, RouteRoll: func(string) Roll { return l.spec("").Roll },
+		Confirm: l.confirm, Forget: func(uint64) {}, Floor: func() uint64 { return l.advance() }, Metrics: &l.w.m, Log: l.w.log})
+}
+
+func (l *lane) target(e *event.Event) *Spec {
+	name := strings.ReplaceAll(e.Subject, ".", "/")
+	sp := l.specs[name]
+	if sp == nil {
+		s := l.spec(name)
+		s.Series = name
+		sp = &s
+		l.specs[name] = sp
+	}
+	return sp
+}
+
+// epoch archives everything there is above the floor, then drains.
+func (l *lane) epoch(ctx context.Context) error {
+	l.epochs++
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	floor := l.advance()
+	l.mu.Lock()
+	l.done = map[uint64]bool{}
+	l.mu.Unlock()
+	set := l.newSet()
+	ran := make(chan error, 1)
+	go func() {
+		ran <- set.Run(ctx)
+		cancel()
+	}()
+	feed := func() error {
+		for i := 0; ; i++ {
+			e, ok := l.w.at(i)
+			if !ok {
+				return set.Drain(ctx)
+			}
+			if e.Sequence <= floor || (l.skip != nil && l.skip(&e)) {
+				continue
+			}
+			if err := set.Add(ctx, l.target(&e), &e, e.Sequence); err != nil {
+				return err
+			}
+		}
+	}
+	err := feed()
+	cancel()
+	if runErr := <-ran; runErr != nil {
+		err = runErr
+	}
+	return err
+}
+
+// finish runs epochs until everything is archived.
+func (l *lane) finish(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := l.epoch(ctx)
+		if err == nil {
+			return
+		}
+		l.last = err
+		var reuse *ReuseError
+		if errors.As(err, &reuse) {
+			l.stream.Incarnation = reuse.Incarnation + 1
+			l.mu.Lock()
+			l.floor = 0
+			l.mu.Unlock()
+		}
+		if l.epochs > 200 {
+			l.w.t.Fatalf("no end after %d epochs; last: %v", l.epochs, err)
+		}
+	}
+}
+
+// archived reads all segments as an outsider would: standard decompression, one
+// JSON object per line. By series name, in segment order.
+func (w *world) archived() map[string][]event.Event {
+	w.t.Helper()
+	out := map[string][]event.Event{}
+	for _, key := range w.store.Keys() {
+		rest, ok := strings.CutPrefix(key, "p/")
+		if !ok {
+			w.t.Fatalf("key %s is outside of the prefix", key)
+		}
+		base, ext, _ := strings.Cut(rest, ".")
+		_, ext, _ = strings.Cut(ext, ".")
+		var r io.Reader = bytes.NewReader(w.store.Bytes(key))
+		switch ext {
+		case "ndjson.gz":
+			z, err := gzip.NewReader(r)
+			if err != nil {
+				w.t.Fatalf("%s: %v", key, err)
+			}
+			r = z
+		case "ndjson.zst":
+			z, err := zstd.NewReader(r)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			defer z.Close()
+			r = z
+		}
+		sc := bufio.NewScanner(r)
+		sc.Buffer(nil, 1<<20)
+		for sc.Scan() {
+			var line struct {
+				Seq     uint64
+				TS      time.Time
+				Subject string
+				Data    json.RawMessage
+				Ossuary json.RawMessage `json:"_ossuary"`
+				Index   json.RawMessage `json:"_ossuary_index"`
+				Seal    json.RawMessage `json:"_ossuary_seal"`
+			}
+			if err := json.Unmarshal(sc.Bytes(), &line); err != nil {
+				w.t.Fatalf("%s: %q: %v", key, sc.Text(), err)
+			}
+			if line.Seq == 0 {
+				continue
+			}
+			out[base] = append(out[base], event.Event{Sequence: line.Seq, Time: line.TS, Subject: line.Subject, Data: line.Data})
+		}
+		if err := sc.Err(); err != nil && !errors.Is(err, gzip.ErrHeader) {
+			w.t.Fatalf("%s: %v", key, err)
+		}
+	}
+	return out
+}
+
+// check asserts that every event stands once, in order, in its series, with its
+// bytes, and returns how many dead letters there are.
+func (w *world) check() (dead int) {
+	w.t.Helper()
+	want := map[string][]event.Event{}
+	for _, e := range w.events {
+		name := strings.ReplaceAll(e.Subject, ".", "/")
+		want[name] = append(want[name], e)
+	}
+	got := w.archived()
+	letters := map[uint64]bool{}
+	for name, es := range got {
+		if strings.HasPrefix(name, "_ossuary/dead/") {
+			for _, e := range es {
+				if letters[e.Sequence] {
+					w.t.Errorf("dead letter %d stands twice", e.Sequence)
+				}
+				letters[e.Sequence] = true
+			}
+			continue
+		}
+		if want[name] == nil {
+			w.t.Errorf("series %s: not expected", name)
+		}
+	}
+	for name, es := range want {
+		es = slices.DeleteFunc(slices.Clone(es), func(e event.Event) bool { return letters[e.Sequence] })
+		var a, b []string
+		for _, e := range es {
+			a = append(a, fmt.Sprintf("%d %s %s", e.Sequence, e.Subject, e.Data))
+		}
+		for _, e := range got[name] {
+			b = append(b, fmt.Sprintf("%d %s %s", e.Sequence, e.Subject, e.Data))
+		}
+		if !slices.Equal(a, b) {
+			w.t.Errorf("series %s: archived\n  %s\nwant\n  %s", name, strings.Join(b, "\n  "), strings.Join(a, "\n  "))
+		}
+	}
+	w.checkChains()
+	return len(letters)
+}
+
+// checkChains walks every series by its seals and breaks with the shared checker.
+func (w *world) checkChains() {
+	w.t.Helper()
+	for _, key := range w.store.Keys() {
+		name, segment, ext, ok := event.ParseKey("p/", key)
+		if !ok {
+			w.t.Errorf("%s is no segment", key)
+			continue
+		}
+		_, codec, _ := event.ParseExt(ext)
+		c := event.Chain{Archive: "a", Source: "S", Lane: "0", Series: name, Segment: segment}
+		sc := event.NewScanner(bytes.NewReader(w.store.Bytes(key)), codec, 0, 0)
+		for {
+			f, _, err := sc.Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err == nil {
+				err = c.Check(f)
+			}
+			if err != nil {
+				w.t.Errorf("%s: %v", key, err)
+				break
+			}
+			c.Advance(f)
+			if f.Content.Kind != event.KindData && sc.Position() != int64(len(w.store.Bytes(key))) {
+				w.t.Errorf("%s: bytes behind the %s", key, f.Content.Kind)
+			}
+		}
+	}
+	for series, e := range w.ledger.copy() {
+		b := w.store.Bytes(e.Key)
+		if int64(len(b)) < e.Position || object.CRC64(0, b[:e.Position]) != e.CRC64 {
+			w.t.Errorf("ledger entry of %s is not a prefix of %s", series, e.Key)
+		}
+	}
+}

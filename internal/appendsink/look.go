@@ -1,0 +1,428 @@
+package appendsink
+
+// What the protocol in append.go asks the store for, and how it waits: finding a
+// series' tail, requests other than Append, what errors mean, holds and backoff.
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"ossuary/internal/event"
+	"ossuary/internal/object"
+)
+
+// errNone: the object does not exist.
+var errNone = errors.New("no such object")
+
+// stall ends a pass of the protocol: wait, then begin again from what is known.
+type stall struct {
+	hold bool // somebody has to mend something; otherwise the store just did not answer well
+	err  error
+}
+
+func (e *stall) Error() string { return e.err.Error() }
+func (e *stall) Unwrap() error { return e.err }
+
+func (s *series) m() *Metrics { return s.set.m }
+
+// locate finds the tail if nothing is known of the series yet: in the ledger,
+// else by listing its segments. The highest one counts, whatever became of the
+// others. So a ledger that was lost costs reads, never correctness.
+func (s *series) locate(ctx context.Context, b *batch) error {
+	if b != nil {
+		s.route = b.spec.Route
+	}
+	if s.tail != nil {
+		return nil
+	}
+	t := s.set
+	t.mu.Lock()
+	e, ok := t.known[s.name]
+	t.mu.Unlock()
+	if ok {
+		n, err := t.tailOf(s.name, e.Tail)
+		if err != nil {
+			return &stall{hold: true, err: err}
+		}
+		if s.route == "" {
+			s.route = e.Route
+		}
+		s.tail = n // optimistic: if the entry lags, the first append is refused and says so
+		return nil
+	}
+	var key string
+	highest := 0
+	err := t.opt.Store.List(ctx, t.opt.Prefix+s.name+".", func(o object.Entry) error {
+		if name, segment, _, ok := event.ParseKey(t.opt.Prefix, o.Key); ok && name == s.name && segment >= highest {
+			key, highest = o.Key, segment
+		}
+		return nil
+	})
+	if err != nil {
+		return s.classify(err)
+	}
+	if highest == 0 {
+		if b == nil {
+			return nil
+		}
+		n, err := t.newTail(s.name, event.Key(t.opt.Prefix, s.name, 1, b.spec.ext()))
+		if err != nil {
+			return err
+		}
+		n.chain.Anchored = true // on nothing: it is the first segment
+		s.tail = n
+		return nil
+	}
+	n, err := t.newTail(s.name, key)
+	if err != nil {
+		return &stall{hold: true, err: err}
+	}
+	s.tail = n
+	if err := s.fromSeal(ctx); err != nil {
+		s.tail = nil
+		return err
+	}
+	if s.tail != n {
+		return nil // sealed: the next segment is known, and that nothing is in it yet
+	}
+	if err := s.readForward(ctx); err != nil {
+		s.tail = nil
+		return err
+	}
+	return nil
+}
+
+// fromSeal spares reading a whole sealed segment: the locator at its end says
+// where the seal begins and what the CRC-64 before it was, which with the store's
+// own CRC-64 of the whole proves that the seal is the segment's end. Anything
+// else than a perfect match is left to readForward.
+func (s *series) fromSeal(ctx context.Context) error {
+	n := s.tail
+	info, err := s.head(ctx, n.key)
+	if errors.Is(err, errNone) {
+		return nil
+	}
+	size := int64(event.LocatorSize(n.codec))
+	if err != nil || info.Length < size {
+		return err
+	}
+	end, err := s.fetch(ctx, n.key, info.Length-size, info.Length)
+	if err != nil {
+		return err
+	}
+	at, crc, ok := event.ReadLocator(end, n.codec)
+	if !ok || at < 0 || at >= info.Length || info.Length-at > maxSeal {
+		return nil
+	}
+	p, err := s.fetch(ctx, n.key, at, info.Length)
+	if err != nil {
+		return err
+	}
+	if object.CRC64(crc, p) != info.CRC64 {
+		return nil
+	}
+	sc := event.NewScanner(bytes.NewReader(p), n.codec, at, crc)
+	f, _, err := sc.Next()
+	if err != nil || f.Content.Kind != event.KindSeal || sc.Position() != info.Length {
+		return nil //nolint:nilerr // whatever it is, reading forward says
+	}
+	chain := n.chain
+	chain.Frame = f.Content.Frame - 1
+	if chain.Check(f) != nil {
+		return nil
+	}
+	if f.Content.Stream.Incarnation > s.set.opt.Stream.Incarnation {
+		return ErrIncarnation
+	}
+	chain.Advance(f)
+	n.chain = chain
+	n.position, n.crc = info.Length, info.CRC64
+	return s.goOn(f.Content.Next)
+}
+
+// maxSeal bounds what is read at once for a seal with its index: over 40 bytes
+// for each of a million frames.
+const maxSeal = 64 << 20
+
+// head returns errNone for an object that does not exist, else a *stall.
+func (s *series) head(ctx context.Context, key string) (object.Info, error) {
+	info, err := s.set.opt.Store.Head(ctx, key)
+	if err != nil {
+		return info, s.classify(err)
+	}
+	return info, nil
+}
+
+func (s *series) read(ctx context.Context, key string, from, to int64) (io.ReadCloser, error) {
+	r, err := s.set.opt.Store.Read(ctx, key, from, to)
+	if err != nil {
+		err = s.classify(err)
+		if errors.Is(err, errNone) {
+			err = &stall{err: err} // it was there for Head: look again
+		}
+		return nil, err
+	}
+	return r, nil
+}
+
+func (s *series) fetch(ctx context.Context, key string, from, to int64) ([]byte, error) {
+	r, err := s.read(ctx, key, from, to)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = r.Close() }()
+	p := make([]byte, to-from)
+	if _, err := io.ReadFull(r, p); err != nil {
+		return nil, &stall{err: fmt.Errorf("reading %s: %w", key, err)}
+	}
+	return p, nil
+}
+
+// classify turns an error of a Head, Read or List into what the protocol does
+// about it.
+func (s *series) classify(err error) error {
+	switch object.KindOf(err) {
+	case object.NotFound:
+		return errNone
+	case object.Refused, object.Invalid, object.Unappendable, object.Mismatch:
+		return &stall{hold: true, err: err}
+	}
+	return &stall{err: err}
+}
+
+// unreadable does so for an error met while reading frames. Bytes that are no
+// frame stay a *event.CorruptError; a frame of somebody else, or of a version
+// that is not known here, is nothing to write behind or to break off.
+func (s *series) unreadable(err error) error {
+	var bad *event.CorruptError
+	var foreign *event.ForeignError
+	var unknown *event.UnknownError
+	switch {
+	case errors.As(err, &bad):
+		return bad
+	case errors.As(err, &foreign), errors.As(err, &unknown):
+		return &stall{hold: true, err: fmt.Errorf("%s: %w", s.tail.key, err)}
+	}
+	return &stall{err: fmt.Errorf("reading %s: %w", s.tail.key, err)}
+}
+
+// compare marks those of our own waiting events that an adopted frame decides
+// about: it holds them, or it has passed them without.
+func (s *series) compare(f *event.Frame, body []byte) (found, missed int, err error) {
+	t, c, id := s.set, &f.Content, s.set.opt.Stream
+	if c.Stream.Incarnation != id.Incarnation || !c.Stream.Created.Equal(id.Created) {
+		return 0, 0, nil // of an earlier life of the stream: it says nothing about this one
+	}
+	passed := s.tail.chain.Last
+	if !s.tail.chain.Anchored || s.tail.chain.Incarnation < c.Stream.Incarnation {
+		passed = c.First - 1 // nothing is known of what came before
+	}
+	t.mu.Lock()
+	waiting := append([]*batch{}, s.queue...)
+	if s.b != nil {
+		waiting = append(waiting, s.b)
+	}
+	concerned := false
+	for _, b := range waiting {
+		concerned = concerned || (b.len() > 0 && b.seqs[0] <= c.Last && b.seqs[b.len()-1] > passed)
+	}
+	t.mu.Unlock()
+	if !concerned {
+		return 0, 0, nil
+	}
+	seqs, times := make([]uint64, 0, c.Count), make([]int64, 0, c.Count)
+	err = event.Sequences(f, body, func(q uint64, at time.Time) bool {
+		ns := int64(0)
+		if !at.IsZero() {
+			ns = at.UnixNano()
+		}
+		seqs, times = append(seqs, q), append(times, ns)
+		return true
+	})
+	if err != nil {
+		return 0, 0, s.unreadable(err)
+	}
+	if len(seqs) == 0 {
+		return 0, 0, nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, b := range waiting {
+		x, y := b.compare(passed, seqs, times)
+		found, missed = found+x, missed+y
+	}
+	return found, missed, nil
+}
+
+// collect reads the segment from its start up to the tail, for the index and the
+// root of its seal. What it reads must be what was known.
+func (s *series) collect(ctx context.Context) error {
+	n := s.tail
+	again, err := s.set.newTail(s.name, n.key)
+	if err != nil {
+		return err
+	}
+	r, err := s.read(ctx, n.key, 0, n.position)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.Close() }()
+	sc := event.NewScanner(r, n.codec, 0, 0)
+	for sc.Position() < n.position {
+		f, body, err := sc.Next()
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = &event.CorruptError{Position: sc.Position(), Reason: "the object ends here"}
+			}
+			return s.unreadable(err)
+		}
+		if err := again.chain.Check(f); err != nil {
+			return s.unreadable(err)
+		}
+		again.advance(f, sc.Position()-again.position, sc.CRC(), len(body))
+	}
+	if again.position != n.position || again.chain.Prev != n.chain.Prev || again.crc != n.crc {
+		return &event.CorruptError{Position: again.position, Reason: "the frames read are not those that were confirmed"}
+	}
+	n.index, n.hashes, n.complete = again.index, again.hashes, true
+	return nil
+}
+
+// took notes that the store takes appends, for this series and in general.
+func (s *series) took(d time.Duration, bytes, events int) {
+	t := s.set
+	t.m.Appends.Add(1)
+	t.mu.Lock()
+	t.lastOK = time.Now()
+	t.mu.Unlock()
+	if f := t.m.ObserveAppend; f != nil {
+		f(d, bytes, events)
+	}
+}
+
+func (s *series) checkpoint() { s.set.point.note(s.name, s.tail.entry(s.route)) }
+
+// How long a series waits between tries. A store that does not answer well is
+// tried again soon; one that refuses us needs a person, and gets a try a minute.
+const (
+	doubtFirst, doubtMost = 50 * time.Millisecond, 10 * time.Second
+	holdFirst, holdMost   = time.Second, time.Minute
+	// A series whose appends stay in doubt for so long counts as held: others
+	// shall not wait for it.
+	doubtIsHold = 30 * time.Second
+)
+
+// patience is the backoff of one batch.
+type patience struct {
+	doubt, hold *backoff.ExponentialBackOff
+	since       time.Time // first doubt without success
+}
+
+func newPatience() *patience {
+	mk := func(first, most time.Duration) *backoff.ExponentialBackOff {
+		b := backoff.NewExponentialBackOff()
+		b.InitialInterval, b.MaxInterval = first, most
+		b.Reset()
+		return b
+	}
+	return &patience{doubt: mk(doubtFirst, doubtMost), hold: mk(holdFirst, holdMost)}
+}
+
+// wait waits for the next pass, and says why where operators look.
+func (s *series) wait(ctx context.Context, st *stall, p *patience) error {
+	d := p.doubt.NextBackOff()
+	var oe *object.Error
+	switch {
+	case st.hold:
+		d = p.hold.NextBackOff()
+		s.held(st.err)
+	case p.since.IsZero():
+		p.since = time.Now()
+		s.log.Debug().Err(st.err).Dur("wait", d).Msg("the outcome of a request is unknown; looking again")
+	case time.Since(p.since) > doubtIsHold:
+		s.held(fmt.Errorf("the store has not answered well for %s: %w", time.Since(p.since).Round(time.Second), st.err))
+	}
+	if errors.As(st.err, &oe) && oe.RetryAfter > d {
+		d = oe.RetryAfter
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// held marks the series as held. Its events keep at most a share of the budget
+// while others can be archived; see Set.mustForget.
+func (s *series) held(why error) {
+	t := s.set
+	t.mu.Lock()
+	first := s.hold == nil
+	if first {
+		s.hold = &Hold{Series: s.name, Since: time.Now().UTC()}
+		t.m.Holds.Add(1)
+		t.m.HeldSeries.Add(1)
+		t.opt.Budget.add(0, s.waiting)
+	}
+	s.hold.Reason = why.Error()
+	t.mu.Unlock()
+	if first {
+		s.log.Error().Err(why).Msg("series is held: its events wait and are not acknowledged; it is tried again about once a minute")
+		t.opt.Budget.nudge()
+	}
+}
+
+// freed ends a hold. Events that were forgotten meanwhile need a new epoch.
+func (s *series) freed() {
+	t := s.set
+	t.mu.Lock()
+	was, forgot := s.hold, s.forgot
+	s.hold = nil
+	if was != nil {
+		t.m.HeldSeries.Add(-1)
+		t.opt.Budget.add(0, -s.waiting)
+	}
+	t.mu.Unlock()
+	if was != nil {
+		s.log.Info().Dur("held", time.Since(was.Since)).Msg("series is no longer held")
+		if forgot {
+			t.end(ErrReplay)
+		}
+	}
+}
+
+func (t *Set) writer() *event.FrameWriter {
+	if w, ok := t.writers.Get().(*event.FrameWriter); ok {
+		return w
+	}
+	return event.NewFrameWriter(t.opt.Level)
+}
+
+// buffers recycles the bytes of frames.
+var buffers bufferPool
+
+type bufferPool struct{ p sync.Pool }
+
+func (b *bufferPool) get(n int) []byte {
+	if v, ok := b.p.Get().(*[]byte); ok {
+		return (*v)[:0]
+	}
+	return make([]byte, 0, max(n, 4<<10))
+}
+
+func (b *bufferPool) put(p []byte) {
+	// A large one would stay large for good.
+	if cap(p) > 0 && cap(p) <= 8<<20 {
+		b.p.Put(&p)
+	}
+}

@@ -1,0 +1,588 @@
+package appendsink
+
+import (
+	"container/heap"
+	"container/list"
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/semaphore"
+
+	"ossuary/internal/event"
+	"ossuary/internal/ledger"
+)
+
+const (
+	// heldShare: held series together keep at most 1/heldShare of the budget
+	// while other series can be appended to.
+	heldShare = 4
+	// sweepEvery is how often idle series are looked for. Idleness is measured in
+	// minutes and hours.
+	sweepEvery = 5 * time.Second
+	// overtakenDir, below the lane's dead letters, has a series for each overtaken
+	// event. They turn up in no order, and a series takes rising sequences only.
+	overtakenDir = "/overtaken/"
+)
+
+// Set is the sinks of one lane in one epoch: a series each, with its waiting
+// batches and its tail. Use: NewSet, Run in a goroutine, Add from one goroutine,
+// Drain before Run's context ends if nothing shall come again.
+type Set struct {
+	opt  Options
+	log  zerolog.Logger
+	m    *Metrics
+	wake chan struct{} // the run loop has something to look at
+	fail chan error    // capacity 1: the first reason to end the epoch
+
+	mu       sync.Mutex
+	series   map[string]*series          // open
+	lru      *list.List                  // of *series, most recently used first
+	known    map[string]ledger.TailEntry // from the ledger or evicted; not open
+	loaded   bool
+	timers   dueHeap
+	ready    []*series
+	draining bool
+	pending  int           // batches queued or in flight
+	idle     chan struct{} // closed and replaced when a series' work ends
+	lastOK   time.Time     // last append that the store took
+
+	wg      sync.WaitGroup // workers and the checkpointer
+	point   checkpointer
+	writers sync.Pool     // of *event.FrameWriter
+	done    chan struct{} // closed when Run returns
+}
+
+// series is one sink.
+type series struct {
+	set  *Set
+	name string
+	log  zerolog.Logger
+
+	// guarded by set.mu
+	spec      *Spec // of the newest event
+	queue     []*batch
+	working   bool // a worker has it, or it stands in ready
+	heapIndex int  // in set.timers, -1 if not there
+	due       time.Time
+	lru       *list.Element
+	used      time.Time
+	sealWhy   string // wanted: seal the segment if nothing is waiting
+	hold      *Hold
+	forgot    bool   // events were forgotten: take none until the next epoch
+	waiting   int64  // bytes of the budget
+	b         *batch // in the worker's hand
+
+	// owned by the worker
+	tail    *tail
+	inDoubt bool   // an append's outcome is unknown: look before the next
+	route   string // of the batch in hand, for the ledger
+}
+
+// NewSet returns the sinks of an epoch.
+func NewSet(o Options) *Set {
+	if o.LedgerInterval == 0 {
+		o.LedgerInterval = time.Second
+	}
+	if o.OpenSeries == 0 {
+		o.OpenSeries = 10_000
+	}
+	if o.Metrics == nil {
+		o.Metrics = new(Metrics)
+	}
+	if o.Appends == nil {
+		o.Appends = semaphore.NewWeighted(32)
+	}
+	t := &Set{
+		opt: o, log: o.Log, m: o.Metrics,
+		wake: make(chan struct{}, 1), fail: make(chan error, 1), idle: make(chan struct{}), done: make(chan struct{}),
+		series: map[string]*series{}, lru: list.New(), known: map[string]ledger.TailEntry{},
+		loaded: o.Ledger == nil,
+	}
+	t.point.init(&t.opt)
+	return t
+}
+
+// Run works until ctx ends (nil) or the epoch cannot go on. When it returns,
+// nothing of the Set runs any more; appends in flight were abandoned, which is
+// harmless: whoever comes next finds them in the object.
+func (t *Set) Run(ctx context.Context) error {
+	defer close(t.done)
+	ctx, cancel := context.WithCancel(ctx)
+	defer t.wg.Wait()
+	defer cancel()
+	defer t.opt.Budget.subscribe(t.poke)()
+	defer t.letGo()
+
+	if t.opt.Ledger != nil {
+		known, err := t.opt.Ledger.Tails(ctx, t.opt.Source, t.opt.Lane)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return fmt.Errorf("loading the tails from the ledger: %w", err)
+		}
+		t.mu.Lock()
+		t.known, t.loaded = known, true
+		t.mu.Unlock()
+		t.point.load(known)
+		t.wg.Go(func() { t.point.run(ctx) })
+	}
+
+	sweep := time.NewTicker(sweepEvery)
+	defer sweep.Stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		start, next := t.due(time.Now())
+		for _, s := range start {
+			t.wg.Go(func() { t.work(ctx, s) })
+		}
+		if next.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(time.Until(next))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-t.fail:
+			return err
+		case <-t.wake:
+		case <-timer.C:
+		case now := <-sweep.C:
+			t.sweep(now)
+		}
+	}
+}
+
+// letGo gives back what the waiting batches hold of the shared budget.
+func (t *Set) letGo() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, s := range t.series {
+		if s.waiting != 0 {
+			held := int64(0)
+			if s.hold != nil {
+				held = s.waiting
+				t.m.HeldSeries.Add(-1)
+			}
+			t.opt.Budget.add(-s.waiting, -held)
+		}
+		s.waiting, s.queue, s.hold = 0, nil, nil
+	}
+	t.m.OpenSeries.Add(-int64(len(t.series)))
+	t.series = map[string]*series{}
+}
+
+func (t *Set) poke() {
+	select {
+	case t.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (t *Set) end(err error) {
+	select {
+	case t.fail <- err:
+	default:
+	}
+}
+
+// Add hands over one event of a slot. It blocks while the budget is full. An
+// *event.PoisonError means that the event cannot be encoded under spec and was
+// not taken; it belongs to AddDead. The event's bytes are free again on return.
+func (t *Set) Add(ctx context.Context, spec *Spec, e *event.Event, slot uint64) error {
+	return t.add(ctx, spec, e, slot, func(dst []byte) ([]byte, error) { return spec.Encoder.Append(dst, e) })
+}
+
+// AddDead hands over an event that cannot be archived under its route.
+func (t *Set) AddDead(ctx context.Context, e *event.Event, reason, route string, slot uint64) error {
+	t.m.DeadLetters.Add(1)
+	t.log.Warn().Uint64("sequence", e.Sequence).Str("subject", e.Subject).Str("route", route).Str("reason", reason).
+		Msg("event goes to the dead letters")
+	return t.add(ctx, t.opt.Dead(), e, slot, func(dst []byte) ([]byte, error) {
+		return event.AppendDeadLetter(dst, e, reason, route), nil
+	})
+}
+
+// addOvertaken is AddDead for a worker: it never waits for memory, since the
+// worker holds some itself. The event keeps its slot.
+func (t *Set) addOvertaken(e *event.Event, route string, slot uint64) {
+	t.m.Overtaken.Add(1)
+	t.m.DeadLetters.Add(1)
+	sp := *t.opt.Dead()
+	sp.Series += overtakenDir + strconv.FormatUint(e.Sequence, 10)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.open(&sp)
+	_, _ = t.fill(s, &sp, e, slot, func(dst []byte) ([]byte, error) {
+		return event.AppendDeadLetter(dst, e, "overtaken: another writer archived later events of its series without it, "+
+			"since it was gone from the stream by then", route), nil
+	})
+}
+
+func (t *Set) add(ctx context.Context, spec *Spec, e *event.Event, slot uint64, encode func([]byte) ([]byte, error)) error {
+	need := int64(len(e.Data)+len(e.Subject)) + 64 + eventOverhead
+	took, err := t.opt.Budget.acquire(ctx, need, func() bool { return t.mustForget(spec.Series, need) })
+	if err != nil {
+		return err
+	}
+	if took {
+		// What it really takes is booked by fill; a moment of both is a bound
+		// kept, a moment of neither would be one broken.
+		defer t.opt.Budget.add(-need, 0)
+	}
+	for {
+		t.mu.Lock()
+		if len(t.series) < t.opt.OpenSeries || t.series[spec.Series] != nil || t.evict() {
+			break
+		}
+		idle := t.idle
+		t.mu.Unlock()
+		t.poke()
+		select {
+		case <-idle:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	s := t.open(spec)
+	if !took || s.forgot {
+		s.forgot = true
+		t.mu.Unlock()
+		t.forget(slot)
+		return nil
+	}
+	wake, err := t.fill(s, spec, e, slot, encode)
+	t.mu.Unlock()
+	if wake {
+		t.poke()
+	}
+	return err
+}
+
+func (t *Set) forget(slot uint64) {
+	t.m.Forgotten.Add(1)
+	t.opt.Forget(slot)
+}
+
+// mustForget says whether an event of a held series is let go rather than kept:
+// if the held series have had their share, and the store does take appends of
+// others, so that waiting would hold those up. If it takes none, waiting is right.
+func (t *Set) mustForget(name string, n int64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.series[name]
+	if s == nil {
+		return false
+	}
+	if s.forgot {
+		return true
+	}
+	return s.hold != nil && t.lastOK.After(s.hold.Since) && t.opt.Budget.heldOver(n)
+}
+
+// open returns the sink of spec's series; t.mu is held.
+func (t *Set) open(spec *Spec) *series {
+	s := t.openKnown(spec.Series)
+	s.spec = spec
+	return s
+}
+
+func (t *Set) openKnown(name string) *series {
+	s := t.series[name]
+	if s == nil {
+		s = &series{set: t, name: name, heapIndex: -1, log: t.log.With().Str("series", name).Logger()}
+		s.lru = t.lru.PushFront(s)
+		t.series[name] = s
+		t.m.OpenSeries.Add(1)
+	} else {
+		t.lru.MoveToFront(s.lru)
+	}
+	return s
+}
+
+// fill encodes an event into the series' last batch, or a new one; t.mu is held.
+// It reports whether the run loop should look.
+func (t *Set) fill(s *series, spec *Spec, e *event.Event, slot uint64, encode func([]byte) ([]byte, error)) (wake bool, err error) {
+	var b *batch
+	if n := len(s.queue); n > 0 && !s.queue[n-1].full && s.queue[n-1].spec == spec {
+		b = s.queue[n-1]
+	} else {
+		b = &batch{spec: spec}
+	}
+	body, err := encode(b.body)
+	if err != nil {
+		return false, err
+	}
+	b.body = body
+	now := time.Now()
+	if b.len() == 0 {
+		if n := len(s.queue); n > 0 {
+			s.queue[n-1].full = true // nothing may be added behind a later batch
+		}
+		b.due = now.Add(spec.Flush.Linger)
+		s.queue = append(s.queue, b)
+		t.pending++
+	}
+	b.push(e, slot)
+	s.used = now
+	grown := b.memory() - b.cost
+	b.cost += grown
+	s.book(grown)
+	return t.schedule(s, now), nil
+}
+
+// book changes what the series takes of the budget; t.mu is held.
+func (s *series) book(n int64) {
+	if n == 0 {
+		return
+	}
+	s.waiting += n
+	held := int64(0)
+	if s.hold != nil {
+		held = n
+	}
+	s.set.opt.Budget.add(n, held)
+}
+
+// schedule puts the series where it belongs: with a worker if its first batch is
+// due, else among the timers; t.mu is held. It reports whether the run loop
+// should look.
+func (t *Set) schedule(s *series, now time.Time) bool {
+	if s.working || (len(s.queue) == 0 && s.sealWhy == "") {
+		return false
+	}
+	if s.ripe(now, t.draining) {
+		if s.heapIndex >= 0 {
+			heap.Remove(&t.timers, s.heapIndex)
+		}
+		s.working = true
+		t.ready = append(t.ready, s)
+		return true
+	}
+	if s.heapIndex < 0 {
+		s.due = s.queue[0].due
+		heap.Push(&t.timers, s)
+		return s.heapIndex == 0
+	}
+	return false
+}
+
+func (s *series) ripe(now time.Time, draining bool) bool {
+	if len(s.queue) == 0 {
+		return s.sealWhy != ""
+	}
+	b := s.queue[0]
+	return draining || b.full || len(s.queue) > 1 || !now.Before(b.due)
+}
+
+// due takes the series that need a worker, and the time at which the next will.
+func (t *Set) due(now time.Time) (start []*series, next time.Time) {
+	pressed := t.opt.Budget.pressed()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.loaded {
+		return nil, time.Time{}
+	}
+	// Over half the budget the oldest batches go before their time: as many as
+	// keep the line busy, so that the rest can still grow.
+	early := 0
+	for len(t.timers) > 0 {
+		s := t.timers[0]
+		if !t.draining && now.Before(s.due) {
+			if !pressed || early >= 16 {
+				break
+			}
+			early++
+		}
+		heap.Pop(&t.timers)
+		s.working = true
+		t.ready = append(t.ready, s)
+	}
+	start, t.ready = t.ready, nil
+	if len(t.timers) > 0 {
+		next = t.timers[0].due
+	}
+	return start, next
+}
+
+// work is a series' worker: it has the series for itself until nothing is due.
+func (t *Set) work(ctx context.Context, s *series) {
+	first := true
+	for {
+		t.mu.Lock()
+		var b *batch
+		why := ""
+		switch {
+		case len(s.queue) > 0 && (first || s.ripe(time.Now(), t.draining)):
+			b = s.queue[0]
+			s.queue = s.queue[1:]
+			b.full = true
+		case len(s.queue) == 0 && s.sealWhy != "":
+			why = s.sealWhy
+		default:
+			s.working = false
+			wake := t.schedule(s, time.Now())
+			close(t.idle)
+			t.idle = make(chan struct{})
+			t.mu.Unlock()
+			if wake {
+				t.poke()
+			}
+			return
+		}
+		s.sealWhy = ""
+		s.b = b
+		t.mu.Unlock()
+		first = false
+
+		err := s.commit(ctx, b, why)
+		if err != nil {
+			if ctx.Err() == nil {
+				t.end(fmt.Errorf("series %s: %w", s.name, err))
+			}
+			return // the series stays with this worker: nobody appends to it in this epoch again
+		}
+		if b != nil {
+			t.mu.Lock()
+			t.pending--
+			s.b = nil
+			s.book(-b.cost)
+			t.mu.Unlock()
+		}
+	}
+}
+
+// confirmed tells the caller that events are in the archive.
+func (t *Set) confirmed(slots []uint64) {
+	if len(slots) > 0 {
+		t.opt.Confirm(slots)
+	}
+}
+
+// Drain sends everything that waits, waits until all of it is confirmed, and
+// writes the checkpoints. The error says what is left if ctx ends first.
+func (t *Set) Drain(ctx context.Context) error {
+	for {
+		t.mu.Lock()
+		t.draining = true
+		left, idle := t.pending, t.idle
+		t.mu.Unlock()
+		if left == 0 {
+			break
+		}
+		t.poke()
+		select {
+		case <-idle:
+		case <-t.done:
+			return fmt.Errorf("%d batches were not appended: the epoch has ended", left)
+		case <-ctx.Done():
+			return fmt.Errorf("%d batches are still waiting to be appended%s: %w", left, t.heldWords(), ctx.Err())
+		}
+	}
+	return t.point.flush(ctx)
+}
+
+func (t *Set) heldWords() string {
+	held := t.Held()
+	if len(held) == 0 {
+		return ""
+	}
+	var w []string
+	for i, h := range held {
+		if i == 3 {
+			w = append(w, "…")
+			break
+		}
+		w = append(w, h.Series+": "+h.Reason)
+	}
+	return " (held: " + strings.Join(w, "; ") + ")"
+}
+
+// Held returns the series that are held, with the reasons.
+func (t *Set) Held() []Hold {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []Hold
+	for _, s := range t.series {
+		if s.hold != nil {
+			out = append(out, *s.hold)
+		}
+	}
+	return out
+}
+
+// evict forgets the least recently used series that has nothing to do; t.mu is
+// held. If there is none it has the oldest flushed, so that there will be.
+func (t *Set) evict() bool {
+	now := time.Now()
+	flushed := 0
+	for e := t.lru.Back(); e != nil; e = e.Prev() {
+		s := e.Value.(*series)
+		if s.working {
+			continue
+		}
+		if len(s.queue) == 0 && !s.forgot {
+			t.close(s)
+			return true
+		}
+		if len(s.queue) > 0 {
+			s.queue[0].due = now
+			if s.heapIndex >= 0 {
+				heap.Remove(&t.timers, s.heapIndex)
+			}
+			t.schedule(s, now)
+			if flushed++; flushed == 16 {
+				break
+			}
+		}
+	}
+	return false
+}
+
+// close takes an idle series out of memory; t.mu is held.
+func (t *Set) close(s *series) {
+	if s.tail != nil {
+		if s.tail.spent() && t.point.dropped(s.name) {
+			delete(t.known, s.name)
+		} else {
+			t.known[s.name] = ledger.TailEntry{Tail: s.tail.entry(s.route)}
+		}
+	}
+	t.lru.Remove(s.lru)
+	delete(t.series, s.name)
+	t.m.OpenSeries.Add(-1)
+}
+
+// dueHeap orders series by the time at which their first batch is due.
+type dueHeap []*series
+
+func (h dueHeap) Len() int           { return len(h) }
+func (h dueHeap) Less(i, j int) bool { return h[i].due.Before(h[j].due) }
+func (h dueHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].heapIndex, h[j].heapIndex = i, j
+}
+
+// Push implements heap.Interface.
+func (h *dueHeap) Push(x any) {
+	s := x.(*series)
+	s.heapIndex = len(*h)
+	*h = append(*h, s)
+}
+
+// Pop implements heap.Interface.
+func (h *dueHeap) Pop() any {
+	old := *h
+	s := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	s.heapIndex = -1
+	return s
+}

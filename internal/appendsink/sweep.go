@@ -1,0 +1,50 @@
+package appendsink
+
+import "time"
+
+// sweep has segments sealed that nothing was appended to for their route's
+// roll.idle, or that are older than roll.age: those of open series, and those
+// that only the ledger still knows. Series named after a time end this way.
+func (t *Set) sweep(now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.draining || !t.loaded {
+		return
+	}
+	wake := false
+	for _, s := range t.series {
+		if s.working || s.forgot || len(s.queue) > 0 || s.tail == nil || s.tail.position == 0 || s.spec == nil {
+			continue
+		}
+		if s.sealWhy = overdue(s.spec.Roll, s.tail.written, s.tail.opened, now); s.sealWhy != "" {
+			wake = t.schedule(s, now) || wake
+		}
+	}
+	if t.opt.RouteRoll != nil {
+		for name, e := range t.known {
+			if t.series[name] != nil || e.Position == 0 || len(t.series) >= t.opt.OpenSeries {
+				continue
+			}
+			why := overdue(t.opt.RouteRoll(e.Route), e.Written, e.Opened, now)
+			if why == "" {
+				continue
+			}
+			s := t.openKnown(name)
+			s.sealWhy = why
+			wake = t.schedule(s, now) || wake
+		}
+	}
+	if wake {
+		t.poke()
+	}
+}
+
+func overdue(r Roll, written, opened, now time.Time) string {
+	switch {
+	case r.Idle > 0 && now.Sub(written) >= r.Idle:
+		return whyIdle
+	case r.Age > 0 && !opened.IsZero() && now.Sub(opened) >= r.Age:
+		return whyAge
+	}
+	return ""
+}
