@@ -9,11 +9,7 @@
 // check` does that.
 package config
 
-import (
-	"time"
-
-	"ossuary/internal/router"
-)
+import "time"
 
 // Config is the effective configuration.
 type Config struct {
@@ -191,37 +187,3 @@ type Embedded struct {
 	Enabled bool   `yaml:"enabled"`
 	DataDir string `yaml:"data_dir"`
 }
-
-// Problem is one thing wrong with a configuration.
-type Problem struct {
-	File         string // "" if it has no place in a file
-	Line, Column int    // from 1; 0 if it has no place in a file
-	Path         string // of the setting: sources[0].routes[1].series
-	What         string
-	Mend         string
-	Excerpt      string // lines of the file with a marker, secrets cut off
-}
-
-// Load reads the file at path; with path "" it returns Default.
-func Load(path string) (*Config, error) { return Default(), nil }
-
-// Parse reads a configuration; name is used in errors, getenv for ${NAME}.
-func Parse(name string, data []byte, getenv func(string) (string, bool)) (*Config, error) {
-	return Default(), nil
-}
-
-// Default is the configuration that holds without a file.
-func Default() *Config { return &Config{} }
-
-// Print is the effective configuration as YAML, secrets hidden.
-func (c *Config) Print() []byte { return nil }
-
-// Layouts are the layouts of the sources, in their order.
-func (c *Config) Layouts() []router.Layout { return nil }
-
-// Credentials returns the OSS keys, read anew from their files if they have
-// some, so that a rotation needs no restart.
-func (o OSS) Credentials() (id, secret, token string, err error) { return "", "", "", nil }
-
-// Secrets returns password and token, read anew from their files if they have some.
-func (n NATS) Secrets() (password, token string, err error) { return "", "", nil }

@@ -1,6 +1,9 @@
 package router
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Explanation is Resolve with its reasons, for people.
 type Explanation struct {
@@ -81,13 +84,5 @@ func (l Layout) LaneOf(subj string) (string, bool) {
 		return FirstLane, true
 	}
 	lane, _, ok := strings.Cut(subj, ".")
-	if !ok || !isLane(lane) {
-		return "", false
-	}
-	for _, n := range l.LaneNames() {
-		if n == lane {
-			return n, true
-		}
-	}
-	return "", false
+	return lane, ok && slices.Contains(l.LaneNames(), lane)
 }

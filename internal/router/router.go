@@ -16,7 +16,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -247,9 +246,3 @@ func (r *Router) Layout() Layout { return r.layout }
 
 // Lane is the lane the router resolves for.
 func (r *Router) Lane() string { return r.lane }
-
-// isLane reports whether a token can be the name of a lane.
-func isLane(s string) bool {
-	n, err := strconv.Atoi(s)
-	return err == nil && n >= 0 && strconv.Itoa(n) == s
-}

@@ -90,9 +90,7 @@ func superset(a, b string) string {
 		case i == len(s) && i == len(t):
 			return strings.Join(out, ".")
 		case i == len(s) || i == len(t):
-			// Only one goes on. Those that collide differ in length only behind
-			// a >, which returned below; here a token of the shorter one gives way.
-			out[i-1] = ">"
+			out[i-1] = ">" // they do not collide
 			return strings.Join(out, ".")
 		case s[i] == ">" || t[i] == ">":
 			return strings.Join(append(out, ">"), ".")
