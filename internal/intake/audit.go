@@ -1,0 +1,104 @@
+package intake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// lostAudits: after so many audits in a row that find deliveries which never
+	// came, they will not come. One may catch them on their way.
+	lostAudits = 2
+	// stalledAudits: a pull may be on its way, a leader may be changing.
+	stalledAudits = 3
+	// auditTimeout bounds one look at the consumer.
+	auditTimeout = 5 * time.Second
+	// reportEvery is how often status and metrics are brought up to date.
+	reportEvery = time.Second
+)
+
+// auditor compares what the server says it delivered with what was seen. After a
+// reconnect without new traffic nothing else tells that deliveries were lost.
+type auditor struct {
+	seen          uint64
+	lost, stalled int
+}
+
+// judge returns why the epoch must end, nil if all is well. seen and busy are
+// from before info was asked for.
+func (a *auditor) judge(seen uint64, busy bool, info *jetstream.ConsumerInfo) error {
+	quiet := !busy && seen == a.seen
+	a.seen = seen
+	delivered := info.Delivered.Consumer
+	if delivered < seen {
+		return ended("audit", fmt.Errorf("the server forgot deliveries: it knows of %d, %d were seen", delivered, seen))
+	}
+	if !quiet || delivered == seen {
+		a.lost = 0
+	} else if a.lost++; a.lost >= lostAudits {
+		return ended("audit", fmt.Errorf("deliveries were lost: the server sent %d, %d were seen", delivered, seen))
+	}
+	full := info.Config.MaxAckPending > 0 && info.NumAckPending >= info.Config.MaxAckPending
+	if !quiet || delivered != seen || full || info.NumPending == 0 {
+		a.stalled = 0
+	} else if a.stalled++; a.stalled >= stalledAudits {
+		return ended("stalled", fmt.Errorf("%d messages are waiting in the stream and none comes", info.NumPending))
+	}
+	return nil
+}
+
+// audit looks at the consumer every few seconds, and keeps acknowledgements,
+// status and metrics going meanwhile.
+func (e *epoch) audit(ctx context.Context, end context.CancelCauseFunc, cons jetstream.Consumer) {
+	look := time.NewTicker(e.l.opt.AuditEvery)
+	defer look.Stop()
+	report := time.NewTicker(reportEvery)
+	defer report.Stop()
+	var a auditor
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-report.C:
+			e.tracker.runAhead(now, e.l.opt.AuditEvery)
+			e.report()
+			continue
+		case <-look.C:
+		}
+		seen, busy := e.seen.Load(), e.busy.Load()
+		asked, cancel := context.WithTimeout(ctx, auditTimeout)
+		info, err := cons.Info(asked)
+		cancel()
+		switch {
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
+			end(ended("consumer_gone", fmt.Errorf("looking at the consumer: %w", err)))
+			return
+		case err != nil: // the connection is down: says nothing about deliveries
+			e.log.Debug().Err(err).Msg("cannot look at the consumer")
+			continue
+		}
+		if err := a.judge(seen, busy, info); err != nil {
+			end(err)
+			return
+		}
+		e.l.board.change(func(s *Status) { s.Pending = info.NumPending })
+		e.l.opt.Metrics.lag(info.NumPending, e.tracker.open())
+	}
+}
+
+// report brings status and metrics up to date. It is called by one goroutine at
+// a time.
+func (e *epoch) report() {
+	p, open := e.tracker.checkpoint(), e.tracker.open()
+	e.l.board.change(func(s *Status) { s.Floor, s.FloorTime, s.Open = p.Floor, p.Time, open })
+	e.l.opt.Metrics.floor(p.Floor, p.Time)
+	delivered, skipped := e.l.delivered.Load(), e.l.skipped.Load()
+	e.l.opt.Metrics.counted(delivered-e.l.told.delivered, skipped-e.l.told.skipped)
+	e.l.told.delivered, e.l.told.skipped = delivered, skipped
+}

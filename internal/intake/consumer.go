@@ -1,0 +1,130 @@
+package intake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+)
+
+// The consumer's metadata, which say whose it is. The nonce makes every
+// consumer's configuration its own, so that creating one never finds another of
+// the same name and takes it.
+const (
+	metaArchive = "ossuary_archive"
+	metaSource  = "ossuary_source"
+	metaLane    = "ossuary_lane"
+	metaEpoch   = "ossuary_epoch"
+	metaOwner   = "ossuary_owner"
+	metaNonce   = "ossuary_nonce"
+)
+
+// ackWait is far beyond any outage that an epoch survives: a redelivery would
+// come out of order and end the epoch.
+const ackWait = 24 * time.Hour
+
+// consumer makes the epoch's consumer, deletes the lane's older ones and returns
+// the epoch's number, which is above all that the ledger and the consumers know.
+//
+// Order matters. On Interest the new one is created first, because messages in
+// which no consumer has an interest are deleted. A work queue refuses a second
+// one, so the old one goes first; its unacknowledged messages are what is left
+// in the stream, and the new one delivers them first. On Limits either would do.
+func (l *Lane) consumer(ctx context.Context, s jetstream.Stream, p *plan, epoch uint64, point checkpoint) (jetstream.Consumer, uint64, error) {
+	older, highest, err := l.consumers(ctx, s)
+	if err != nil {
+		return nil, 0, err
+	}
+	if highest >= epoch {
+		epoch = highest + 1
+		l.lease.raiseEpoch(epoch)
+		l.board.change(func(s *Status) { s.Epoch = epoch })
+	}
+	queue := s.CachedInfo().Config.Retention == jetstream.WorkQueuePolicy
+	number := strconv.FormatUint(epoch, 10)
+	name := l.consumerName(number)
+	cfg := jetstream.ConsumerConfig{
+		Name: name, Durable: name,
+		Description:   "Ossuary: made for one epoch, deleted by the next; do not edit",
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy,
+		OptStartSeq:   point.Floor + 1,
+		AckPolicy:     jetstream.AckAllPolicy,
+		AckWait:       ackWait,
+		MaxDeliver:    -1,
+		MaxAckPending: l.opt.MaxAckPending,
+		Metadata: map[string]string{metaArchive: l.opt.Archive, metaSource: l.opt.Source, metaLane: l.opt.Lane,
+			metaEpoch: number, metaOwner: l.opt.Owner, metaNonce: nuid.Next()},
+	}
+	if queue {
+		cfg.DeliverPolicy, cfg.OptStartSeq, cfg.AckPolicy = jetstream.DeliverAllPolicy, 0, jetstream.AckExplicitPolicy
+	}
+	switch filters := p.filters(point.Floor, queue); len(filters) {
+	case 0:
+	case 1:
+		cfg.FilterSubject = filters[0]
+	default:
+		cfg.FilterSubjects = filters
+	}
+	if queue {
+		if err := l.deleteConsumers(ctx, s, older); err != nil {
+			return nil, 0, err
+		}
+	}
+	cons, err := s.CreateConsumer(ctx, cfg)
+	if err != nil {
+		return nil, 0, fmt.Errorf("creating consumer %s: %w", name, err)
+	}
+	if !queue {
+		if err := l.deleteConsumers(ctx, s, older); err != nil {
+			l.log.Warn().Err(err).Msg("cannot delete the consumers of older epochs; the next epoch tries again")
+		}
+	}
+	return cons, epoch, nil
+}
+
+// consumers lists this lane's consumers, and the highest epoch among them. With
+// LeaseOff the consumers of other instances are theirs.
+func (l *Lane) consumers(ctx context.Context, s jetstream.Stream) (names []string, highest uint64, err error) {
+	list := s.ListConsumers(ctx)
+	for c := range list.Info() {
+		m := c.Config.Metadata
+		if m[metaArchive] != l.opt.Archive || m[metaSource] != l.opt.Source || m[metaLane] != l.opt.Lane ||
+			l.opt.LeaseOff && m[metaOwner] != l.opt.Owner {
+			continue
+		}
+		names = append(names, c.Name)
+		if n, err := strconv.ParseUint(m[metaEpoch], 10, 64); err == nil {
+			highest = max(highest, n)
+		}
+	}
+	if err := list.Err(); err != nil {
+		return nil, 0, fmt.Errorf("listing the consumers of stream %s: %w", l.opt.Source, err)
+	}
+	return names, highest, nil
+}
+
+func (l *Lane) deleteConsumers(ctx context.Context, s jetstream.Stream, names []string) error {
+	for _, name := range names {
+		err := s.DeleteConsumer(ctx, name)
+		if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return fmt.Errorf("deleting consumer %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// expired tells loudly that messages behind the floor are gone. On Interest and
+// WorkQueue retention that is what acknowledging does.
+func (l *Lane) expired(info *jetstream.StreamInfo, p checkpoint) {
+	if info.Config.Retention != jetstream.LimitsPolicy || info.State.FirstSeq <= p.Floor+1 {
+		return
+	}
+	n := info.State.FirstSeq - p.Floor - 1
+	l.opt.Metrics.expired(n)
+	l.log.Error().Uint64("first", p.Floor+1).Uint64("last", info.State.FirstSeq-1).Uint64("at_most", n).
+		Msg("messages expired or were deleted before they were archived; archiving goes on behind them")
+}

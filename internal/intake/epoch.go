@@ -1,0 +1,317 @@
+package intake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+
+	"ossuary/internal/control"
+	"ossuary/internal/event"
+	"ossuary/internal/ledger"
+	"ossuary/internal/router"
+)
+
+var errMoved = errors.New("another instance changed the control log meanwhile")
+
+// epoch is one uninterrupted, in-order run of the lane. It returns why it ended.
+//
+// A crash anywhere in it leaves at worst a consumer that the next epoch deletes,
+// a lease that runs out and a horizon that is higher than what was handed out.
+func (l *Lane) epoch(ctx, stop context.Context) (err error) {
+	if err := l.baselayout(ctx); err != nil {
+		return err
+	}
+
+	// Take the lease, and keep it from here on.
+	l.board.set(Starting, "taking the lease")
+	entry, err := l.lease.take(ctx, func(owner string) {
+		l.board.set(Standby, "")
+		l.board.change(func(s *Status) { s.Owner = owner })
+	})
+	if err != nil {
+		return ended("lease", err)
+	}
+	l.board.set(Starting, "loading")
+	l.board.change(func(s *Status) { s.Owner, s.Epoch = l.lease.owner, entry.Epoch })
+	// ctx stops the reading; work goes on behind it until the sink is drained.
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	work, endWork := context.WithCancel(stop)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer endWork()
+	var e atomic.Pointer[epoch]
+	running.Go(func() {
+		err := l.lease.keep(work, func() (checkpoint, int, bool) {
+			if e := e.Load(); e != nil {
+				return e.tracker.checkpoint(), e.id.Incarnation, true
+			}
+			return checkpoint{}, 0, false
+		})
+		if err != nil {
+			end(ended("lease_lost", err))
+		}
+	})
+
+	// Load what is known, and see whether the stream is what it was.
+	stream, err := l.stream(ctx)
+	if err != nil {
+		return because(ctx, err)
+	}
+	st, err := l.opt.Control.Refresh(ctx)
+	if err != nil && !errors.Is(err, control.ErrNoLog) {
+		return because(ctx, fmt.Errorf("reading the control log: %w", err))
+	}
+	point := l.position(st, entry)
+	begin, err := l.identify(ctx, stream, st, entry, point)
+	if err != nil {
+		return because(ctx, err)
+	}
+
+	// Settle the layout and the horizon. From here on the control log holds our
+	// promise to hand out nothing above the horizon.
+	st, err = l.settle(ctx, stream, st, begin, &point)
+	if err != nil {
+		return because(ctx, err)
+	}
+	plan, err := l.plan(ctx, st)
+	if err != nil {
+		return because(ctx, err)
+	}
+
+	// Make this epoch's consumer, which begins right behind the floor.
+	l.expired(stream.CachedInfo(), point)
+	cons, number, err := l.consumer(ctx, stream, plan, entry.Epoch, point)
+	if err != nil {
+		return because(ctx, err)
+	}
+
+	// Consume until something ends it.
+	run, err := l.begin(st, stream, plan, number, point)
+	if err != nil {
+		return because(ctx, err)
+	}
+	e.Store(run)
+	return run.consume(ctx, stop, end, cons)
+}
+
+// because prefers the reason for which ctx was ended over what followed from it.
+func because(ctx context.Context, err error) error {
+	var end *endError
+	if errors.As(context.Cause(ctx), &end) {
+		return end
+	}
+	return err
+}
+
+// baselayout remembers the layout that held when Run began: one that is newer
+// when the lease comes to us was made by somebody who started after us.
+func (l *Lane) baselayout(ctx context.Context) error {
+	if l.based {
+		return nil
+	}
+	st, err := l.opt.Control.Refresh(ctx)
+	if err != nil && !errors.Is(err, control.ErrNoLog) {
+		return fmt.Errorf("reading the control log: %w", err)
+	}
+	l.baseline, l.based = st.Layout(), true
+	return nil
+}
+
+// stream looks at the stream and refuses what cannot be archived.
+func (l *Lane) stream(ctx context.Context) (jetstream.Stream, error) {
+	o := CheckOptions{Archive: l.opt.Archive, Source: l.opt.Source, Lane: l.opt.Lane, Start: l.opt.Start,
+		MaxAckPending: l.opt.MaxAckPending, LeaseOff: l.opt.LeaseOff, Outage: l.opt.Outage, ServerVersion: l.opt.serverVersion}
+	if r, err := router.NewLane(l.opt.Layout, l.opt.Lane); err == nil {
+		o.Filters = r.Filters()
+	}
+	found, err := Check(ctx, l.opt.JS, o)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range found {
+		if f.Refuse && l.seenStream {
+			// It was fine, so it may become so again: a stream that is being made
+			// anew, a server being replaced.
+			return nil, ended("stream", errors.New(f.String()))
+		}
+		if f.Refuse {
+			return nil, &FatalError{What: f.What, Mend: f.Mend}
+		}
+		if !l.warned[f.What] {
+			l.warned[f.What] = true
+			l.log.Warn().Str("mend", f.Mend).Msg(f.What)
+		}
+	}
+	s, err := l.opt.JS.Stream(ctx, l.opt.Source)
+	if err != nil {
+		return nil, fmt.Errorf("looking at stream %s: %w", l.opt.Source, err)
+	}
+	l.seenStream = true
+	return s, nil
+}
+
+// settle makes, in one line of the control log, what an epoch needs of it: the
+// stream's identity, our layout, our horizon, and where the lane begins.
+func (l *Lane) settle(ctx context.Context, s jetstream.Stream, st control.State, begin *beginning, point *checkpoint) (control.State, error) {
+	if st.Layout() > max(l.layout, l.baseline) { // switched after we started
+		if newest, err := l.loadLayout(ctx, st.Layout()); err != nil {
+			return st, err
+		} else if string(newest.Canonical()) != string(l.canonical) {
+			return st, l.superseded(st.Layout())
+		}
+	}
+	n, err := control.SaveLayout(ctx, l.opt.Store, l.opt.Prefix, l.canonical, st.Layout())
+	if err != nil {
+		return st, fmt.Errorf("storing the layout: %w", err)
+	}
+	if begin != nil {
+		*point = checkpoint{Floor: begin.from - 1, Tally: ledger.Tally{From: begin.from, Floor: begin.from - 1}}
+	} else if t, known := st.Tally(l.opt.Lane); !known && point.Floor == t.Floor {
+		if err := l.newcomer(ctx, st, n, point); err != nil {
+			return st, err
+		}
+	}
+	judged := st
+	backlog := s.CachedInfo().State.LastSeq - min(point.Floor, s.CachedInfo().State.LastSeq)
+	step := max(l.opt.HorizonMin, min(backlog, firstStep))
+	l.granted = true // even if Update fails: the line may yet appear
+	next, err := l.opt.Control.Update(ctx, func(s control.State) (control.State, error) {
+		if s.Exists() != judged.Exists() || s.Stream.Incarnation != judged.Stream.Incarnation || s.Layout() != judged.Layout() {
+			return s, errMoved
+		}
+		var err error
+		if begin != nil {
+			if s, err = s.NewIncarnation(begin.id, n, begin.from); err != nil {
+				return s, err
+			}
+		}
+		if s, err = s.SwitchLayout(n); err != nil {
+			return s, err
+		}
+		if t, known := s.Tally(l.opt.Lane); !known || t.Floor < point.Floor {
+			s = s.WithTally(l.opt.Lane, control.Tally{Tally: point.Tally, FloorTime: point.Time})
+		}
+		var handed uint64
+		if s.Stream.Incarnation == l.incarnation {
+			handed = l.handed.Load()
+		}
+		return s.WithHorizon(control.Grant{Writer: l.writer, Incarnation: s.Stream.Incarnation, Layout: n,
+			Horizon: point.Floor + step, Handed: handed, Time: time.Now().UTC()})
+	})
+	if err != nil {
+		return st, fmt.Errorf("writing the control log: %w", err)
+	}
+	if next.Stream.Incarnation != l.incarnation {
+		l.handed.Store(0)
+	}
+	l.layout, l.incarnation, l.point, l.known, l.reused = n, next.Stream.Incarnation, *point, true, nil
+	l.announce(judged, next, begin)
+	return next, nil
+}
+
+// newcomer corrects where a lane begins that the first layouts did not have: at
+// the first one that has it. What came before is other lanes'.
+func (l *Lane) newcomer(ctx context.Context, st control.State, n int, point *checkpoint) error {
+	from := st.HighestHorizon() + 1 // where layout n will begin, if it does not hold yet
+	for i, s := range st.Layouts {
+		r, err := l.routerOf(ctx, s.Layout)
+		if err != nil {
+			return err
+		}
+		if r != nil {
+			if from = s.Since; i == 0 {
+				from = st.From
+			}
+			break
+		}
+	}
+	if from = max(from, st.From); from > point.Floor+1 {
+		*point = checkpoint{Floor: from - 1}
+	}
+	point.Tally = ledger.Tally{From: point.Floor + 1, Floor: point.Floor}
+	return nil
+}
+
+func (l *Lane) announce(before, now control.State, begin *beginning) {
+	l.board.change(func(s *Status) { s.Incarnation, s.Layout = now.Stream.Incarnation, now.Layout() })
+	switch {
+	case begin != nil && before.Exists():
+		l.opt.Metrics.incarnation(now.Stream.Incarnation)
+		l.log.Error().Str("why", begin.why).Int("incarnation", now.Stream.Incarnation).Uint64("from", begin.from).
+			Msg("the stream's sequences are used again: a new incarnation begins, and nothing is dropped")
+	case begin != nil:
+		l.log.Info().Uint64("from", begin.from).Msg("the archive of this source begins")
+	case before.Layout() != now.Layout():
+		l.log.Info().Int("layout", now.Layout()).Uint64("since", now.Layouts[len(now.Layouts)-1].Since).Msg("the layout changes")
+	}
+}
+
+// superseded is the end of an instance whose configuration somebody replaced.
+// Going on would make the two switch back and forth.
+func (l *Lane) superseded(n int) error {
+	own := "an older one"
+	if l.layout != 0 {
+		own = fmt.Sprintf("layout %d", l.layout)
+	}
+	return &FatalError{
+		What: fmt.Sprintf("another instance switched this archive to layout %d; this instance's configuration is %s", n, own),
+		Mend: "give this instance the newer configuration and start it again",
+		Err:  control.ErrNewerLayout}
+}
+
+// begin puts together what the epoch needs to consume.
+func (l *Lane) begin(st control.State, s jetstream.Stream, p *plan, number uint64, point checkpoint) (*epoch, error) {
+	var mode acking
+	switch s.CachedInfo().Config.Retention {
+	case jetstream.InterestPolicy:
+		mode = ackThrough
+	case jetstream.WorkQueuePolicy:
+		mode = ackEach
+	}
+	h := st.Writers[l.writer].Horizon
+	step := max(l.opt.HorizonMin, h-min(point.Floor, h))
+	e := &epoch{
+		l: l, number: number, id: st.Stream, layout: st.Layout(), plan: p,
+		log:     l.log.With().Uint64("epoch", number).Int("incarnation", st.Stream.Incarnation).Logger(),
+		tracker: newTracker(mode, max(windowFactor*l.opt.MaxAckPending, minWindow), point),
+		horizon: newHorizon(h, step),
+		stepper: &stepper{step: step, least: l.opt.HorizonMin, ahead: l.opt.HorizonAhead},
+	}
+	sink, err := l.opt.NewSink(SinkOptions{Stream: st.Stream, Epoch: number,
+		Confirm: e.tracker.Confirm, Forget: e.tracker.Forget, DeadLetter: e.tracker.DeadLetter})
+	if err != nil {
+		return nil, fmt.Errorf("making the sink: %w", err)
+	}
+	e.sink = sink
+	return e, nil
+}
+
+// epoch is a running epoch. What the callback owns is guarded by turn.
+type epoch struct {
+	l       *Lane
+	number  uint64
+	id      event.StreamID
+	layout  int
+	log     zerolog.Logger
+	tracker *tracker
+	horizon *horizon
+	stepper *stepper
+	sink    Sink
+
+	seen atomic.Uint64 // last good consumer sequence
+	busy atomic.Bool   // the callback is at work
+
+	turn    sync.Mutex
+	order   contiguity
+	plan    *plan
+	event   event.Event
+	message router.Message
+	skipped [1]uint64
+}

@@ -1,0 +1,268 @@
+package intake
+
+import (
+	"sync"
+	"time"
+
+	"ossuary/internal/ledger"
+)
+
+// acking says which messages may be acknowledged, and how.
+type acking uint8
+
+const (
+	// ackFreely: Limits retention. One ack (AckAll) for everything up to a
+	// message; it frees nothing on the server, so it may run past events that
+	// are not archived.
+	ackFreely acking = iota
+	// ackThrough: Interest retention. AckAll, but the server deletes what is
+	// acknowledged: never past an event that is not archived.
+	ackThrough
+	// ackEach: WorkQueue retention. Every message by itself.
+	ackEach
+)
+
+// checkpoint is the floor with the counts that belong to it. The two are stored
+// together or not at all, so that a restart counts nothing twice.
+type checkpoint struct {
+	Floor uint64    // every event of the lane up to this sequence is archived
+	Time  time.Time // stream timestamp of the message at Floor; zero if unknown
+	Tally ledger.Tally
+}
+
+type outcome uint8
+
+const (
+	waiting outcome = iota
+	confirmed
+	forgotten
+)
+
+// slot is one delivered message that the floor has not passed yet.
+type slot struct {
+	sequence uint64
+	at       int64 // stream timestamp, Unix nanoseconds
+	reply    string
+	outcome  outcome
+	skipped  bool
+	dead     bool
+	uncount  bool // counted before this epoch, or not this lane's to count
+}
+
+// tracker follows which messages of an epoch are archived, and from that the
+// floor and what may be acknowledged. Slots are consumer sequences: 1, 2, 3…
+// without a hole. add is called by the consume callback, the rest from anywhere.
+//
+// It holds a slot per message between the oldest unresolved one and the newest;
+// MaxAckPending bounds that on AckAll consumers, limit does in any case.
+type tracker struct {
+	mode  acking
+	limit int
+	wake  chan struct{} // of capacity 1: there is something to acknowledge
+	room  chan struct{} // of capacity 1: the window has shrunk
+
+	mu      sync.Mutex
+	ring    []slot // slot n stands at n & (len-1); len is a power of two
+	low     uint64 // oldest unresolved slot, or next
+	next    uint64 // slot of the next add
+	high    uint64 // highest confirmed slot
+	frozen  bool   // the floor stays before a forgotten slot
+	point   checkpoint
+	acked   uint64   // slots up to here are acknowledged or about to be
+	replies []string // ackEach: to acknowledge
+	reply   string   // else: of the message to acknowledge through; "" if nothing new
+	ahead   bool     // acknowledge past waiting slots, see runAhead
+	stuck   uint64   // where low stood when runAhead last looked
+	since   time.Time
+}
+
+func newTracker(mode acking, limit int, start checkpoint) *tracker {
+	return &tracker{
+		mode: mode, limit: limit, point: start,
+		wake: make(chan struct{}, 1), room: make(chan struct{}, 1),
+		ring: make([]slot, 64), low: 1, next: 1,
+	}
+}
+
+func (t *tracker) at(n uint64) *slot { return &t.ring[n&uint64(len(t.ring)-1)] }
+
+// add enters the next slot and returns its number; false if the window is full
+// (wait for room, try again).
+func (t *tracker) add(s slot) (uint64, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	width := int(t.next - t.low)
+	if width >= t.limit {
+		return 0, false
+	}
+	if width == len(t.ring) {
+		t.grow()
+	}
+	// A work queue delivers again what was archived but whose acknowledgement
+	// was lost; the floor and the counts have it already.
+	s.uncount = s.uncount || s.sequence <= t.point.Floor
+	n := t.next
+	*t.at(n) = s
+	t.next++
+	return n, true
+}
+
+func (t *tracker) grow() {
+	old := t.ring
+	t.ring = make([]slot, 2*len(old))
+	for n := t.low; n < t.next; n++ {
+		*t.at(n) = old[n&uint64(len(old)-1)]
+	}
+}
+
+// Confirm says that the events of these slots are archived. Slots it does not
+// know, or knows as resolved, are ignored.
+func (t *tracker) Confirm(slots []uint64) { t.resolve(slots, confirmed) }
+
+// Forget says that the event of this slot is not archived and will not be in
+// this epoch: the floor stays before it.
+func (t *tracker) Forget(n uint64) { t.resolve([]uint64{n}, forgotten) }
+
+// DeadLetter says that the event of this slot went to the dead letters. It has
+// to come before the slot is confirmed.
+func (t *tracker) DeadLetter(n uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if n >= t.low && n < t.next {
+		t.at(n).dead = true
+	}
+}
+
+func (t *tracker) resolve(slots []uint64, o outcome) {
+	t.mu.Lock()
+	for _, n := range slots {
+		if n < t.low || n >= t.next {
+			continue
+		}
+		s := t.at(n)
+		if s.outcome != waiting {
+			continue
+		}
+		s.outcome = o
+		if o == confirmed {
+			t.high = max(t.high, n)
+			if t.mode == ackEach {
+				t.replies = append(t.replies, s.reply)
+			}
+		}
+	}
+	moved := t.advance()
+	if t.ahead && t.high > t.acked {
+		t.reply, t.acked = t.at(t.high).reply, t.high
+	}
+	due := t.reply != "" || len(t.replies) > 0
+	t.mu.Unlock()
+	if due {
+		signal(t.wake)
+	}
+	if moved {
+		signal(t.room)
+	}
+}
+
+// advance moves low over resolved slots, and the floor with it until the first
+// forgotten one.
+func (t *tracker) advance() bool {
+	from := t.low
+	for ; t.low < t.next; t.low++ {
+		s := t.at(t.low)
+		if s.outcome == waiting {
+			break
+		}
+		if s.outcome == forgotten {
+			t.frozen = true
+		}
+		if !t.frozen {
+			t.pass(s)
+		}
+		if t.mode != ackEach && (!t.frozen || t.mode == ackFreely) && t.low > t.acked {
+			t.reply, t.acked = s.reply, t.low
+		}
+		*s = slot{}
+	}
+	if t.low == from {
+		return false
+	}
+	t.ahead = false
+	return true
+}
+
+func (t *tracker) pass(s *slot) {
+	if s.sequence > t.point.Floor {
+		t.point.Floor, t.point.Time = s.sequence, time.Unix(0, s.at).UTC()
+		t.point.Tally.Floor = s.sequence
+	}
+	if s.uncount {
+		return
+	}
+	t.point.Tally.Events++
+	if s.skipped {
+		t.point.Tally.Skipped++
+	}
+	if s.dead {
+		t.point.Tally.DeadLetters++
+	}
+}
+
+// runAhead is called every now and then. Once the oldest waiting slot has stood
+// still for grace on Limits retention, messages are acknowledged up to the newest
+// confirmed one: otherwise a held series would stall all others through
+// MaxAckPending. That is harmless there because nothing is decided by
+// acknowledgements. It ends when the slot is resolved.
+func (t *tracker) runAhead(now time.Time, grace time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.low != t.stuck || t.low == t.next {
+		t.stuck, t.since = t.low, now
+		return
+	}
+	if t.mode != ackFreely || now.Sub(t.since) < grace {
+		return
+	}
+	t.ahead = true
+	if t.high > t.acked {
+		t.reply, t.acked = t.at(t.high).reply, t.high
+		signal(t.wake)
+	}
+}
+
+// takeAcks hands over the reply subjects to acknowledge.
+func (t *tracker) takeAcks(dst []string) []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.reply != "" {
+		dst = append(dst, t.reply)
+		t.reply = ""
+	}
+	dst = append(dst, t.replies...)
+	clear(t.replies)
+	t.replies = t.replies[:0]
+	return dst
+}
+
+// checkpoint returns the floor and its counts.
+func (t *tracker) checkpoint() checkpoint {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.point
+}
+
+// open returns how many delivered messages are not resolved or stand behind one
+// that is not.
+func (t *tracker) open() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return int(t.next - t.low)
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

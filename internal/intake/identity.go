@@ -1,0 +1,129 @@
+package intake
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"ossuary/internal/control"
+	"ossuary/internal/event"
+	"ossuary/internal/ledger"
+)
+
+// beginning says that a new life of the stream begins for the archive: its
+// first, or the next because the stream was made anew or its sequences are used
+// again.
+type beginning struct {
+	id   event.StreamID
+	from uint64
+	why  string
+}
+
+// identify compares the stream with what the archive knows of it; nil if it goes
+// on as before.
+//
+// A stream keeps its creation time through a restore or a rewind by power loss,
+// so the message at the floor is compared too. Where that message is gone,
+// nothing can be told here; the sinks notice when they are handed an event that
+// they seem to have and that is later than all they have.
+func (l *Lane) identify(ctx context.Context, s jetstream.Stream, st control.State, e ledger.Lane, p checkpoint) (*beginning, error) {
+	info := s.CachedInfo()
+	created, first := info.Created.UTC(), max(info.State.FirstSeq, 1)
+	if !st.Exists() {
+		if err := l.orphaned(ctx, e); err != nil {
+			return nil, err
+		}
+		from, err := l.opt.Start.resolve(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		return &beginning{event.StreamID{Name: l.opt.Source, Created: created}, from, "the first event of this archive"}, nil
+	}
+	next := event.StreamID{Name: l.opt.Source, Created: created, Incarnation: st.Stream.Incarnation + 1}
+	switch {
+	case !st.Stream.Created.Equal(created):
+		return &beginning{next, 1, "the stream was made anew"}, nil
+	case l.reused != nil && *l.reused == st.Stream.Incarnation:
+		return &beginning{next, first, "a series has another event at a sequence"}, nil
+	case info.State.LastSeq < p.Floor && p.Floor >= p.Tally.From: // else nothing was archived yet, and the start lies ahead
+		return &beginning{next, first, fmt.Sprintf("the stream ends at sequence %d, before the floor %d", info.State.LastSeq, p.Floor)}, nil
+	case p.Floor == 0 || p.Time.IsZero():
+		return nil, nil
+	}
+	m, err := s.GetMsg(ctx, p.Floor)
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("looking at the message at the floor %d: %w", p.Floor, err)
+	case !m.Time.Equal(p.Time):
+		return &beginning{next, first, fmt.Sprintf("the message at the floor %d is of %s, it was of %s", p.Floor,
+			m.Time.UTC().Format(time.RFC3339Nano), p.Time.Format(time.RFC3339Nano))}, nil
+	}
+	return nil, nil
+}
+
+// orphaned refuses to begin an archive that has begun before but has lost its
+// control log: under another layout events would be archived twice.
+func (l *Lane) orphaned(ctx context.Context, e ledger.Lane) error {
+	mend := fmt.Sprintf("restore %s_ossuary/control/ from a backup or from the bucket's versions; if the archive shall really begin anew, give it another oss.prefix and archive.name", l.opt.Prefix)
+	if e.Floor > 0 || e.Tally.From > 0 {
+		return &FatalError{What: fmt.Sprintf("the control log of source %s is missing, and the ledger says that it was archived up to sequence %d", l.opt.Source, e.Floor), Mend: mend}
+	}
+	n, err := l.strangeLayout(ctx)
+	if err != nil {
+		return err
+	}
+	if n != 0 {
+		return &FatalError{What: fmt.Sprintf("the control log of source %s is missing, and layout %d of it is stored", l.opt.Source, n), Mend: mend}
+	}
+	return nil
+}
+
+// resolve makes a sequence of where to start.
+func (s Start) resolve(ctx context.Context, stream jetstream.Stream) (uint64, error) {
+	state := stream.CachedInfo().State
+	switch {
+	case s.New:
+		return state.LastSeq + 1, nil
+	case s.Sequence > 0:
+		return s.Sequence, nil
+	case s.Time.IsZero():
+		return max(state.FirstSeq, 1), nil
+	}
+	// By bisection rather than by a consumer: deleting the only consumer of an
+	// interest stream deletes its messages.
+	low, high := max(state.FirstSeq, 1), state.LastSeq+1
+	for low < high {
+		mid := low + (high-low)/2
+		m, err := stream.GetMsg(ctx, mid, jetstream.WithGetMsgSubject(">"))
+		switch {
+		case errors.Is(err, jetstream.ErrMsgNotFound):
+			high = mid
+		case err != nil:
+			return 0, fmt.Errorf("looking for the first message since %s: %w", s.Time, err)
+		case m.Time.Before(s.Time):
+			low = m.Sequence + 1
+		default:
+			high = mid
+		}
+	}
+	return low, nil
+}
+
+// position is the floor to start from: the highest that anything knows of this
+// incarnation.
+func (l *Lane) position(st control.State, e ledger.Lane) checkpoint {
+	t, _ := st.Tally(l.opt.Lane)
+	p := checkpoint{Floor: t.Floor, Time: t.FloorTime, Tally: t.Tally}
+	if e.Incarnation == st.Stream.Incarnation && e.Floor > p.Floor {
+		p = checkpoint{Floor: e.Floor, Time: e.FloorTime, Tally: e.Tally}
+	}
+	if l.known && l.incarnation == st.Stream.Incarnation && l.point.Floor > p.Floor {
+		p = l.point
+	}
+	return p
+}

@@ -1,0 +1,92 @@
+package intake
+
+import (
+	"fmt"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"ossuary/internal/event"
+	"ossuary/internal/router"
+)
+
+// pinHeader is set by the server at delivery and differs from one delivery to
+// the next, so it is no part of the event.
+const pinHeader = "Nats-Pin-Id"
+
+// header returns the headers that belong to the event; nil if there are none.
+// It never changes h, which nats.go may still hold.
+func header(h map[string][]string) map[string][]string {
+	if len(h) == 0 {
+		return nil
+	}
+	if _, ok := h[pinHeader]; !ok {
+		return h
+	}
+	if len(h) == 1 {
+		return nil
+	}
+	kept := make(map[string][]string, len(h)-1)
+	for k, v := range h {
+		if k != pinHeader {
+			kept[k] = v
+		}
+	}
+	return kept
+}
+
+// fill makes e and m of msg. Both share its buffers: they are good until the
+// consume callback returns.
+func fill(e *event.Event, m *router.Message, msg jetstream.Msg, meta *jetstream.MsgMetadata) {
+	*e = event.Event{
+		Sequence: meta.Sequence.Stream,
+		Time:     meta.Timestamp.UTC(),
+		Subject:  msg.Subject(),
+		Header:   header(msg.Headers()),
+		Data:     msg.Data(),
+	}
+	*m = router.Message{Subject: e.Subject, Header: e.Header, Data: e.Data, Time: e.Time, Sequence: e.Sequence}
+}
+
+// Breach says that a delivery did not follow the one before it: something was
+// delivered again, left out, or out of order. It ends the epoch.
+type Breach struct {
+	What      string
+	Consumer  uint64 // consumer sequence of the delivery
+	Stream    uint64 // its stream sequence
+	Delivered uint64 // how often it was delivered
+	After     uint64 // consumer sequence of the last good delivery
+}
+
+func (b *Breach) Error() string {
+	return fmt.Sprintf("delivery broke the order: %s (consumer sequence %d after %d, stream sequence %d, delivered %d times)",
+		b.What, b.Consumer, b.After, b.Stream, b.Delivered)
+}
+
+// contiguity proves that deliveries come in order and without a hole. It starts
+// as zero and belongs to the consume callback.
+type contiguity struct {
+	consumer, stream uint64 // of the last good delivery
+}
+
+func (c *contiguity) check(meta *jetstream.MsgMetadata) error {
+	what := ""
+	switch {
+	case meta.Sequence.Consumer != c.consumer+1:
+		what = "consumer sequence is not the next one"
+	case meta.NumDelivered != 1:
+		what = "delivered before"
+	case meta.Sequence.Stream <= c.stream:
+		what = "stream sequence did not rise"
+	}
+	if what != "" {
+		return &Breach{What: what, Consumer: meta.Sequence.Consumer, Stream: meta.Sequence.Stream,
+			Delivered: meta.NumDelivered, After: c.consumer}
+	}
+	c.consumer, c.stream = meta.Sequence.Consumer, meta.Sequence.Stream
+	return nil
+}
+
+// slotOf is the tracker's slot for a delivery.
+func slotOf(msg jetstream.Msg, meta *jetstream.MsgMetadata) slot {
+	return slot{sequence: meta.Sequence.Stream, at: meta.Timestamp.UnixNano(), reply: msg.Reply()}
+}

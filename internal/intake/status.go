@@ -1,0 +1,151 @@
+package intake
+
+import (
+	"sync"
+	"time"
+)
+
+// State is what a lane is doing.
+type State string
+
+// The states of a lane. It is ready when it is running or standing by.
+const (
+	Starting State = "starting"
+	Standby  State = "standby" // another instance has the lease
+	Running  State = "running"
+	Backoff  State = "backoff" // an epoch ended, the next one follows
+	Stopped  State = "stopped"
+)
+
+// Status is a lane's state at one moment.
+type Status struct {
+	Source      string    `json:"source"`
+	Lane        string    `json:"lane"`
+	State       State     `json:"state"`
+	Reason      string    `json:"reason,omitempty"` // what it waits for, or why the last epoch ended
+	Since       time.Time `json:"since"`
+	Owner       string    `json:"owner,omitempty"` // who has the lease while standing by
+	Epoch       uint64    `json:"epoch"`
+	Incarnation int       `json:"incarnation"`
+	Layout      int       `json:"layout"`
+	Floor       uint64    `json:"floor"`
+	FloorTime   time.Time `json:"floor_time,omitzero"`
+	Horizon     uint64    `json:"horizon"`
+	Delivered   uint64    `json:"delivered"` // by this process
+	Open        int       `json:"open"`      // delivered and not archived
+	Pending     uint64    `json:"pending"`   // in the stream and not delivered, as of the last audit
+	LastErr     string    `json:"last_error,omitempty"`
+}
+
+// Metrics are hooks that are called a few times a second at most; each may be
+// nil, and so may the Metrics. They must not block.
+type Metrics struct {
+	EpochStarted func(epoch uint64)
+	EpochEnded   func(reason string)
+	Floor        func(sequence uint64, t time.Time)
+	Lag          func(pending uint64, open int) // not delivered; delivered and not archived
+	Delivered    func(n uint64)                 // more
+	Skipped      func(n uint64)                 // more
+	Acked        func(n int)                    // more acknowledgements sent
+	Lease        func(held bool)
+	Horizon      func(sequence uint64)
+	Expired      func(n uint64)           // at most so many messages were gone before they were archived
+	Incarnation  func(incarnation int)    // a new one has begun
+	Renewal      func(took time.Duration) // of the lease or of the floor in the ledger
+}
+
+func (m *Metrics) epochStarted(n uint64) {
+	if m != nil && m.EpochStarted != nil {
+		m.EpochStarted(n)
+	}
+}
+
+func (m *Metrics) epochEnded(reason string) {
+	if m != nil && m.EpochEnded != nil {
+		m.EpochEnded(reason)
+	}
+}
+
+func (m *Metrics) floor(n uint64, t time.Time) {
+	if m != nil && m.Floor != nil {
+		m.Floor(n, t)
+	}
+}
+
+func (m *Metrics) lag(pending uint64, open int) {
+	if m != nil && m.Lag != nil {
+		m.Lag(pending, open)
+	}
+}
+
+func (m *Metrics) counted(delivered, skipped uint64) {
+	if m != nil && m.Delivered != nil && delivered > 0 {
+		m.Delivered(delivered)
+	}
+	if m != nil && m.Skipped != nil && skipped > 0 {
+		m.Skipped(skipped)
+	}
+}
+
+func (m *Metrics) acked(n int) {
+	if m != nil && m.Acked != nil {
+		m.Acked(n)
+	}
+}
+
+func (m *Metrics) lease(held bool) {
+	if m != nil && m.Lease != nil {
+		m.Lease(held)
+	}
+}
+
+func (m *Metrics) horizon(n uint64) {
+	if m != nil && m.Horizon != nil {
+		m.Horizon(n)
+	}
+}
+
+func (m *Metrics) expired(n uint64) {
+	if m != nil && m.Expired != nil {
+		m.Expired(n)
+	}
+}
+
+func (m *Metrics) incarnation(n int) {
+	if m != nil && m.Incarnation != nil {
+		m.Incarnation(n)
+	}
+}
+
+func (m *Metrics) renewal(took time.Duration) {
+	if m != nil && m.Renewal != nil {
+		m.Renewal(took)
+	}
+}
+
+// board holds the status.
+type board struct {
+	mu sync.Mutex
+	s  Status
+}
+
+func (b *board) set(state State, reason string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.s.State != state {
+		b.s.Since = time.Now().UTC()
+	}
+	b.s.State, b.s.Reason = state, reason
+}
+
+func (b *board) change(f func(*Status)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f(&b.s)
+}
+
+func (b *board) get() Status {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.s
+}
