@@ -70,6 +70,7 @@ type Log struct {
 	o      Options
 	turn   chan struct{} // holds a token while nobody reads or writes the object
 	at     cursor        // guarded by turn
+	stuck  bool          // the log was blocked when it was last read; guarded by turn
 	state  atomic.Pointer[State]
 	object atomic.Int64 // at.number, for those who have no turn
 }
@@ -138,6 +139,11 @@ func (l *Log) Update(ctx context.Context, fn func(State) (State, error)) (State,
 		return l.State(), err
 	}
 	defer l.give()
+	if l.stuck {
+		if _, _, err := l.forward(ctx, ""); err != nil {
+			return l.State(), fmt.Errorf("reading the control log of %s: %w", l.o.Source, err)
+		}
+	}
 
 	// One ID for all attempts. At most one of them can land: each is tied to a
 	// position, and the position is only left when other bytes stand there. It
@@ -184,9 +190,7 @@ func (l *Log) Update(ctx context.Context, fn func(State) (State, error)) (State,
 			// The commit point. A crash before it leaves the old state or, if the
 			// response was lost, this one; either is whole.
 			l.at.length, l.at.crc, l.at.start = end, crc, end
-			if err := l.adopt(next); err != nil {
-				return next, err
-			}
+			l.adopt(next)
 			return l.State(), nil
 		}
 		switch kind := object.KindOf(err); {
@@ -259,20 +263,13 @@ func (l *Log) encode(state State, next *State, id string) ([]byte, error) {
 }
 
 // adopt makes s the newest state, and goes to the next object if s names one.
-func (l *Log) adopt(s State) error {
-	next := s.Next
-	s.Next = ""
-	if next != "" {
-		if next != l.key(l.at.number+1) {
-			return &BlockedError{Key: l.key(l.at.number), Position: s.Position,
-				What: fmt.Sprintf("it says that it goes on in %q, which is no next object of it", next),
-				Mend: "was it copied from elsewhere? Restore the object, or start with a new prefix"}
-		}
+func (l *Log) adopt(s State) {
+	if s.Next != "" {
+		s.Next = ""
 		l.at = cursor{number: l.at.number + 1}
 	}
 	l.state.Store(&s)
 	l.object.Store(int64(l.at.number))
-	return nil
 }
 
 func (l *Log) key(number int) string {

@@ -43,7 +43,8 @@ func (l *Log) find(ctx context.Context) error {
 		}
 		if state != nil {
 			l.at = at
-			return l.adopt(*state)
+			l.adopt(*state)
+			return nil
 		}
 	}
 	// Whatever stands in the first object is read by forward and passed over.
@@ -98,6 +99,8 @@ func (l *Log) forward(ctx context.Context, id string) (moved, own bool, err erro
 			return err
 		})
 		own = own || found
+		var blocked *BlockedError
+		l.stuck = errors.As(err, &blocked)
 		if err != nil {
 			return moved, own, err
 		}
@@ -151,10 +154,10 @@ func (l *Log) step(ctx context.Context, id string, wrong *int) (own bool, err er
 		return false, f.blocked
 	}
 	l.at.length, l.at.crc, l.at.start = info.Length, f.crc, max(l.at.start, f.start)
-	if f.last == nil {
-		return false, nil
+	if f.last != nil {
+		l.adopt(*f.last)
 	}
-	return f.own, l.adopt(*f.last)
+	return f.own, nil
 }
 
 func (l *Log) blocked(position int64, what, mend string) error {
@@ -245,6 +248,11 @@ func (f *finding) line(position int64, p []byte) {
 	if o := f.log.o; s.Archive != o.Archive || s.Source != o.Source {
 		block(fmt.Sprintf("a line of archive %q, source %q, where archive %q, source %q is expected", s.Archive, s.Source, o.Archive, o.Source),
 			"give each archive a prefix of its own")
+		return
+	}
+	if n, _ := f.log.parseKey(f.key); s.Next != "" && s.Next != f.log.key(n+1) {
+		block(fmt.Sprintf("a line that goes on in %q, which is no next object of this one", s.Next),
+			"was it copied from elsewhere? Restore the object, or start with a new prefix")
 		return
 	}
 	f.last, f.blocked = &s, nil

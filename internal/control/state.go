@@ -277,7 +277,7 @@ func (s State) follows(next State) error {
 	}
 	h := s.HighestHorizon()
 	for _, e := range append([]Since{{Since: 1}, {Since: h}}, append(s.Layouts, next.Layouts...)...) {
-		if e.Since <= h && s.LayoutAt(e.Since) != next.LayoutAt(e.Since) {
+		if 0 < e.Since && e.Since <= h && s.LayoutAt(e.Since) != next.LayoutAt(e.Since) {
 			return fmt.Errorf("control: an update would put sequence %d under layout %d, it may have been handed out under layout %d",
 				e.Since, next.LayoutAt(e.Since), s.LayoutAt(e.Since))
 		}
