@@ -4,7 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"strconv"
+	"math/bits"
 	"time"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -54,7 +54,7 @@ func DecodeLine(p []byte, l *Line) error {
 		if end < 0 {
 			return fmt.Errorf("no member name at byte %d of the line", i)
 		}
-		name := string(p[i+1 : end-2]) // compiled without an allocation where it is only compared
+		name := p[i+1 : end-2]
 		bit := memberBit(name)
 		if seen&bit != 0 {
 			return fmt.Errorf("line has %q twice", name)
@@ -94,8 +94,8 @@ func skipKey(p []byte, i int) int {
 	return i + 1
 }
 
-func memberBit(name string) int {
-	switch name {
+func memberBit(name []byte) int {
+	switch string(name) {
 	case "seq":
 		return memberSeq
 	case "ts":
@@ -118,22 +118,22 @@ func memberBit(name string) int {
 
 // member takes the value at i and returns the index behind it, -1 if it is no
 // value of the kind that it must be.
-func (l *Line) member(name string, p []byte, i int) (next int, err error) {
-	switch name {
+func (l *Line) member(name, p []byte, i int) (next int, err error) {
+	switch string(name) {
 	case "seq":
-		l.Sequence, next, err = parseSequence(p, i)
-		return next, err
+		l.Sequence, next = parseSequence(p, i)
+		return next, nil
 	case "ts":
 		l.Time, next, err = parseTime(p, i)
 		return next, err
 	case "headers", "headers64":
-		return l.headers(p, i, name == "headers64")
+		return l.headers(p, i, len(name) == len("headers64"))
 	case "subject", "subject64", "reason", "route":
 		v, next, err := parseString(p, i)
 		if err != nil || next < 0 {
 			return next, err
 		}
-		switch name {
+		switch string(name) {
 		case "subject":
 			l.Subject = string(v)
 		case "subject64":
@@ -149,8 +149,8 @@ func (l *Line) member(name string, p []byte, i int) (next int, err error) {
 	return skipValue(p, i), nil
 }
 
-func (l *Line) payload(name string, p []byte) error {
-	if name == "data" {
+func (l *Line) payload(name, p []byte) error {
+	if string(name) == "data" {
 		if len(p) == 0 {
 			return errors.New("data is empty")
 		}
@@ -165,7 +165,7 @@ func (l *Line) payload(name string, p []byte) error {
 		return fmt.Errorf("%s is no string, or not the line's last member", name)
 	}
 	l.Payload, l.Data = Text, v
-	if name == "base64" {
+	if string(name) == "base64" {
 		l.Payload = Base64
 		l.Data, err = unbase64(v)
 	}
@@ -230,13 +230,21 @@ func parseHeaderString(p []byte, i int, binary bool) (string, int, error) {
 }
 
 // parseSequence takes a decimal uint64 in its one form.
-func parseSequence(p []byte, i int) (uint64, int, error) {
+func parseSequence(p []byte, i int) (seq uint64, next int) {
 	end := skipDigits(p, i)
-	n, err := strconv.ParseUint(string(p[i:end]), 10, 64)
-	if err != nil || (p[i] == '0' && end > i+1) {
-		return 0, -1, nil
+	if i >= end || (p[i] == '0' && end > i+1) {
+		return 0, -1
 	}
-	return n, end, nil
+	var n uint64
+	for _, c := range p[i:end] {
+		high, low := bits.Mul64(n, 10)
+		sum, carry := bits.Add64(low, uint64(c-'0'), 0)
+		if high|carry != 0 {
+			return 0, -1
+		}
+		n = sum
+	}
+	return n, end
 }
 
 // parseTime takes an RFC 3339 time in UTC.

@@ -156,7 +156,7 @@ func appendPayload(dst, data []byte, mode Payload) (out []byte, poison string) {
 			return dst, "payload is not UTF-8, which a text payload must be"
 		}
 		dst = append(dst, `,"text":`...)
-		return appendString(dst, data), ""
+		return appendText(dst, data), ""
 	case Base64:
 		dst = append(dst, `,"base64":`...)
 		return appendBase64(dst, data), ""
@@ -172,7 +172,7 @@ func appendAuto(dst, data []byte) []byte {
 		return append(dst, data...)
 	case utf8.Valid(data):
 		dst = append(dst, `,"text":`...)
-		return appendString(dst, data)
+		return appendText(dst, data)
 	default:
 		dst = append(dst, `,"base64":`...)
 		return appendBase64(dst, data)

@@ -1,8 +1,10 @@
 package event
 
 import (
+	"encoding/binary"
 	"math/bits"
 	"unicode/utf8"
+	"unsafe"
 )
 
 // maxDepth is how deep arrays and objects may be nested in a payload that is
@@ -158,14 +160,20 @@ func skipString(p []byte, i int) int {
 	}
 }
 
-// plainRun is the number of bytes at the start of p that need no escape, eight
-// at a time.
-func plainRun[S ~string | ~[]byte](p S) int {
+// plainRun is the number of bytes at the start of p that need no escape. Names
+// and values are mostly short, so it begins byte by byte and only then goes by
+// eight.
+func plainRun(p []byte) int {
 	const ones, highs = 0x0101010101010101, 0x8080808080808080
 	i := 0
+	for _, c := range p[:min(len(p), 16)] {
+		if !plain[c] {
+			return i
+		}
+		i++
+	}
 	for ; i+8 <= len(p); i += 8 {
-		w := uint64(p[i]) | uint64(p[i+1])<<8 | uint64(p[i+2])<<16 | uint64(p[i+3])<<24 |
-			uint64(p[i+4])<<32 | uint64(p[i+5])<<40 | uint64(p[i+6])<<48 | uint64(p[i+7])<<56
+		w := binary.LittleEndian.Uint64(p[i:])
 		quote := w ^ ones*'"'
 		slash := w ^ ones*'\\'
 		// In the lowest byte that matches, the high bit is right; higher ones may
@@ -229,7 +237,13 @@ func skipDigits(p []byte, i int) int {
 // appendString appends s, which is valid UTF-8, as a JSON string. Only quote,
 // backslash and the control characters below 0x20 are escaped, so that equal
 // strings have one form.
-func appendString[S ~string | ~[]byte](dst []byte, s S) []byte {
+func appendString(dst []byte, text string) []byte {
+	// Only read, and not beyond this call.
+	return appendText(dst, unsafe.Slice(unsafe.StringData(text), len(text)))
+}
+
+// appendText is appendString for bytes.
+func appendText(dst, s []byte) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
 	for {

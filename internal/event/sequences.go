@@ -69,10 +69,10 @@ func lineFront(p []byte) (seq uint64, t time.Time, ok bool) {
 	if !bytes.HasPrefix(p, []byte(front)) {
 		return 0, t, false
 	}
-	seq, i, err := parseSequence(p, len(front))
-	if err != nil || i < 0 || !bytes.HasPrefix(p[i:], []byte(middle)) {
+	seq, i := parseSequence(p, len(front))
+	if i < 0 || !bytes.HasPrefix(p[i:], []byte(middle)) {
 		return 0, t, false
 	}
-	t, i, err = parseTime(p, i+len(middle))
+	t, i, err := parseTime(p, i+len(middle))
 	return seq, t, err == nil && i >= 0
 }
