@@ -279,11 +279,11 @@ func (t *template) checkSegments(fail func(at int, mend, what string, args ...an
 	}
 	var segments []piece
 	cur := piece{}
-	write := func(s string, at int) {
+	write := func(s string, at, step int) {
 		for i, c := range []byte(s) {
 			if c == '/' {
 				segments = append(segments, cur)
-				cur = piece{at: at + i + 1}
+				cur = piece{at: at + step*(i+1)}
 			} else {
 				cur.text += string(rune(c))
 			}
@@ -292,9 +292,9 @@ func (t *template) checkSegments(fail func(at int, mend, what string, args ...an
 	for _, p := range t.parts {
 		switch p.kind {
 		case literal:
-			write(p.text, p.column-1)
+			write(p.text, p.column-1, 1)
 		case timeOf:
-			write(timeSkeleton(p.text, value), p.column-1)
+			write(timeSkeleton(p.text, value), p.column-1, 0) // faults show where the part begins
 		default:
 			cur.text += value
 		}
