@@ -132,3 +132,13 @@ func TestConcurrentAppends(t *testing.T) {
 		t.Fatal("the object is not what the winners wrote")
 	}
 }
+
+func TestConformance(t *testing.T) {
+	s := New()
+	Conformance(t, Target{
+		Store:  s,
+		Put:    func(_ context.Context, key string, p []byte) error { s.Put(key, p); return nil },
+		Delete: func(_ context.Context, key string) error { s.Delete(key); return nil },
+		Prefix: "conformance/",
+	})
+}

@@ -1,0 +1,278 @@
+package ossemu
+
+import (
+	"crypto/md5"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// kept are the headers that an object is created with and served with.
+var kept = []string{"Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Type", "Expires"}
+
+const (
+	defaultType = "application/octet-stream"
+	maxMeta     = 8 << 10
+)
+
+func keptHeader(h http.Header) (map[string]string, error) {
+	out := map[string]string{}
+	for _, name := range kept {
+		if v := h.Get(name); v != "" {
+			out[name] = v
+		}
+	}
+	if out["Content-Type"] == "" {
+		out["Content-Type"] = defaultType
+	}
+	size := 0
+	for name, v := range h {
+		if meta, ok := strings.CutPrefix(name, "X-Oss-Meta-"); ok {
+			size += len(meta) + len(v[0])
+			out[name] = v[0]
+		}
+	}
+	if size > maxMeta {
+		return nil, errorf(400, "MetadataTooLarge", "Your metadata headers exceed the maximum allowed metadata size.", "0017-00000602")
+	}
+	return out, nil
+}
+
+// receive reads the body of a put or append.
+func (s *Server) receive(r *request, limit int64, onDisk bool) (*body, error) {
+	if r.ContentLength < 0 && len(r.TransferEncoding) == 0 {
+		return nil, errorf(411, "MissingContentLength", "You must provide the Content-Length HTTP header.", "0017-00000101")
+	}
+	if r.ContentLength > limit {
+		return nil, errorf(400, "EntityTooLarge", "Your proposed upload exceeds the maximum allowed object size.", "0017-00000601")
+	}
+	want := r.Header.Get("Content-Md5")
+	b, err := readBody(s.store.files, r.Body, r.ContentLength, limit, onDisk, onDisk || want != "")
+	if err != nil {
+		var api *apiError
+		if errors.As(err, &api) {
+			return nil, err
+		}
+		return nil, errorf(400, "RequestTimeout", "Your socket connection to the server was not read from or written to within the timeout period.", "0017-00000701")
+	}
+	if want != "" {
+		sum, err := base64.StdEncoding.DecodeString(want)
+		if err != nil || len(sum) != md5.Size || [md5.Size]byte(sum) != b.md5 {
+			b.drop(s.store.files)
+			return nil, errorf(400, "InvalidDigest", "The Content-MD5 you specified was invalid.", "0017-00000501", [2]string{"Content-MD5", want})
+		}
+	}
+	return b, nil
+}
+
+func (s *Server) appendObject(w http.ResponseWriter, r *request) error {
+	text, ok := r.get("position")
+	if !ok {
+		return errorf(400, "MissingArgument", "Missing Some Required Arguments.", "0017-00000901", [2]string{"ArgumentName", "position"})
+	}
+	position, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || position < 0 {
+		return invalidArgument("position", text, "The argument must be a non-negative integer.")
+	}
+	if _, ok := s.store.bucketState(r.bucket); !ok {
+		return noSuchBucket(r.bucket)
+	}
+	header, err := keptHeader(r.Header)
+	if err != nil {
+		return err
+	}
+	b, err := s.receive(r, s.opt.MaxObject, false)
+	if err != nil {
+		return err
+	}
+	defer b.drop(s.store.files)
+	st, err := s.store.append(r.bucket, r.key, position, b, header)
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("X-Oss-Next-Append-Position", strconv.FormatInt(st.Length, 10))
+	h.Set("X-Oss-Hash-Crc64ecma", strconv.FormatUint(st.CRC, 10))
+	h.Set("ETag", `"`+st.ETag+`"`)
+	h.Set("Content-Length", "0")
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+func (s *Server) putObject(w http.ResponseWriter, r *request) error {
+	if r.Header.Get("X-Oss-Copy-Source") != "" {
+		return notImplemented("x-oss-copy-source")
+	}
+	if _, ok := s.store.bucketState(r.bucket); !ok {
+		return noSuchBucket(r.bucket)
+	}
+	header, err := keptHeader(r.Header)
+	if err != nil {
+		return err
+	}
+	b, err := s.receive(r, s.opt.MaxObject, true)
+	if err != nil {
+		return err
+	}
+	defer b.drop(s.store.files)
+	st, err := s.store.put(r.bucket, r.key, b, header, strings.EqualFold(r.Header.Get("X-Oss-Forbid-Overwrite"), "true"))
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("ETag", `"`+st.ETag+`"`)
+	h.Set("X-Oss-Hash-Crc64ecma", strconv.FormatUint(st.CRC, 10))
+	h.Set("Content-Md5", base64.StdEncoding.EncodeToString(b.md5[:]))
+	h.Set("Content-Length", "0")
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+func (s *Server) deleteObject(w http.ResponseWriter, r *request) error {
+	if err := s.store.remove(r.bucket, r.key); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// getObject serves get and head.
+func (s *Server) getObject(w http.ResponseWriter, r *request) error {
+	st, f, err := s.store.look(r.bucket, r.key, r.op == "get")
+	if err != nil {
+		return err
+	}
+	if f != nil {
+		defer f.Close()
+	}
+	h := w.Header()
+	for name, v := range st.Header {
+		h.Set(name, v)
+	}
+	if h.Get("Content-Type") == "" {
+		h.Set("Content-Type", defaultType)
+	}
+	h.Set("ETag", `"`+st.ETag+`"`)
+	h.Set("Last-Modified", st.Modified.UTC().Format(http.TimeFormat))
+	h.Set("Accept-Ranges", "bytes")
+	h.Set("X-Oss-Object-Type", objectType(st))
+	h.Set("X-Oss-Storage-Class", "Standard")
+	h.Set("X-Oss-Hash-Crc64ecma", strconv.FormatUint(st.CRC, 10))
+	if st.Appendable {
+		h.Set("X-Oss-Next-Append-Position", strconv.FormatInt(st.Length, 10))
+	}
+	for _, p := range r.query {
+		if name, ok := strings.CutPrefix(p.name, "response-"); ok && p.value != "" {
+			for _, k := range append(kept, "Content-Language") {
+				if strings.EqualFold(name, k) {
+					h.Set(k, p.value)
+				}
+			}
+		}
+	}
+	if status := precondition(r.Header, st); status != 0 {
+		if status == http.StatusPreconditionFailed {
+			return errorf(status, "PreconditionFailed", "At least one of the pre-conditions you specified did not hold.", "0026-00000030")
+		}
+		w.WriteHeader(status)
+		return nil
+	}
+	from, to, partial, err := byteRange(r.Header.Get("Range"), r.Header.Get("X-Oss-Range-Behavior") == "standard", st.Length)
+	if err != nil {
+		return err
+	}
+	status := http.StatusOK
+	if partial {
+		status = http.StatusPartialContent
+		h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, to-1, st.Length))
+	}
+	h.Set("Content-Length", strconv.FormatInt(to-from, 10))
+	if f == nil {
+		w.WriteHeader(status)
+		return nil
+	}
+	if _, err := f.Seek(from, io.SeekStart); err != nil {
+		return err
+	}
+	w.WriteHeader(status)
+	// Fewer bytes than announced make net/http cut the connection, which is
+	// what a reader must see.
+	io.CopyN(w, f, to-from)
+	return nil
+}
+
+func objectType(st state) string {
+	if st.Appendable {
+		return "Appendable"
+	}
+	return "Normal"
+}
+
+// precondition returns 0, 304 or 412.
+func precondition(h http.Header, st state) int {
+	etag := func(v string) bool { return v == "*" || strings.Trim(v, `"`) == st.ETag }
+	modified := st.Modified.Truncate(time.Second)
+	if v := h.Get("If-Match"); v != "" && !etag(v) {
+		return http.StatusPreconditionFailed
+	}
+	if t, err := http.ParseTime(h.Get("If-Unmodified-Since")); err == nil && modified.After(t) {
+		return http.StatusPreconditionFailed
+	}
+	if v := h.Get("If-None-Match"); v != "" && etag(v) {
+		return http.StatusNotModified
+	}
+	if t, err := http.ParseTime(h.Get("If-Modified-Since")); err == nil && !modified.After(t) {
+		return http.StatusNotModified
+	}
+	return 0
+}
+
+// byteRange reads a Range header against an object's length. A range that the
+// service does not understand, and without "standard" behaviour one that leaves
+// the object, is passed over: the whole object is the answer.
+func byteRange(value string, standard bool, length int64) (from, to int64, partial bool, err error) {
+	text, ok := strings.CutPrefix(value, "bytes=")
+	first, last, dash := strings.Cut(text, "-")
+	if !ok || !dash {
+		return 0, length, false, nil
+	}
+	if first == "" {
+		n, err := strconv.ParseInt(last, 10, 64)
+		if err != nil || n < 0 {
+			return 0, length, false, nil
+		}
+		from, to = max(0, length-n), length
+		if n == 0 || length == 0 || n > length && !standard {
+			from, to = length, length
+		}
+	} else {
+		if from, err = strconv.ParseInt(first, 10, 64); err != nil || from < 0 {
+			return 0, length, false, nil
+		}
+		to = length
+		if last != "" {
+			n, err := strconv.ParseInt(last, 10, 64)
+			if err != nil || n < from {
+				return 0, length, false, nil
+			}
+			if n >= length && !standard {
+				return 0, length, false, nil
+			}
+			to = min(n, length-1) + 1
+		}
+	}
+	if from >= length {
+		if !standard {
+			return 0, length, false, nil
+		}
+		e := errorf(416, "InvalidRange", "The requested range cannot be satisfied.", "0017-00000903", [2]string{"ActualObjectSize", strconv.FormatInt(length, 10)}, [2]string{"RangeRequested", value})
+		e.Header = map[string]string{"Content-Range": fmt.Sprintf("bytes */%d", length)}
+		return 0, 0, false, e
+	}
+	return from, to, true, nil
+}

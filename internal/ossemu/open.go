@@ -1,0 +1,245 @@
+package ossemu
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// openStore reads the journal, makes the files agree with it, takes in what was
+// laid there by hand, and starts a new journal.
+func openStore(o Options) (*store, error) {
+	s := &store{opt: o, buckets: map[string]*bucket{}}
+	if o.Dir == "" {
+		s.files, s.journal = &memFiles{m: map[string][]byte{}}, &journal{}
+		return s, nil
+	}
+	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	d := &diskFiles{root: root, fsync: o.Fsync}
+	s.files = d
+	s.journal = &journal{root: root, fsync: o.Fsync, snapshot: s.snapshot}
+	if err := s.open(d); err != nil {
+		if s.lock != nil {
+			s.lock.Close()
+		}
+		root.Close()
+		return nil, fmt.Errorf("opening %s: %w", o.Dir, err)
+	}
+	return s, nil
+}
+
+func (s *store) open(d *diskFiles) error {
+	for _, dir := range []string{tmpDir, escapedDir} {
+		if err := d.root.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	f, err := d.root.OpenFile(lockName, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	s.lock = f
+	if err := lock(f); err != nil {
+		return errors.New("another server uses this directory")
+	}
+	clean, err := replay(d.root, s.replayed)
+	if err != nil {
+		return err
+	}
+	known := map[string]bool{}
+	for _, b := range s.buckets {
+		for key, e := range b.entries {
+			if err := s.settle(d, e, clean); err != nil {
+				return fmt.Errorf("object %s of bucket %s: %w", key, b.name, err)
+			}
+			if !e.Exists {
+				delete(b.entries, key)
+				continue
+			}
+			b.keys = append(b.keys, key)
+			known[e.Path] = true
+		}
+	}
+	if err := s.adopt(d, known); err != nil {
+		return err
+	}
+	for _, b := range s.buckets {
+		slices.Sort(b.keys)
+	}
+	if err := s.journal.compact(); err != nil {
+		return fmt.Errorf("starting a new journal: %w", err)
+	}
+	left, err := fs.ReadDir(d.root.FS(), tmpDir)
+	if err != nil {
+		return err
+	}
+	for _, f := range left {
+		if err := d.root.Remove(tmpDir + "/" + f.Name()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *store) replayed(rec *record) error {
+	b := s.buckets[rec.Bucket]
+	switch rec.Op {
+	case "journal":
+	case "bucket":
+		if !validBucket(rec.Bucket) || rec.Info == nil {
+			return fmt.Errorf("the journal has a bucket %q", rec.Bucket)
+		}
+		if b == nil {
+			s.buckets[rec.Bucket] = &bucket{name: rec.Bucket, bucketState: *rec.Info, entries: map[string]*entry{}}
+		}
+	case "nobucket":
+		delete(s.buckets, rec.Bucket)
+	case "object":
+		if b == nil || rec.Object == nil || rec.Object.Path != "" && !fs.ValidPath(rec.Object.Path) {
+			return fmt.Errorf("the journal has an object %q in bucket %q", rec.Key, rec.Bucket)
+		}
+		e := b.entries[rec.Key]
+		if e == nil {
+			e = &entry{}
+			b.entries[rec.Key] = e
+		}
+		e.state = *rec.Object
+	default:
+		return fmt.Errorf("the journal has a record %q: it is a newer program's", rec.Op)
+	}
+	return nil
+}
+
+// settle makes an object's file agree with the journal when the store opens.
+//
+// After a kill, what was pending is finished or undone, and bytes behind the
+// committed length are cut off: they are an append that was never confirmed.
+// After a clean end nothing was pending, and whatever differs was done by hand.
+func (s *store) settle(d *diskFiles, e *entry, clean bool) error {
+	pending := e.Pending
+	e.Pending = ""
+	if !clean {
+		tmp, install := strings.CutPrefix(pending, "install:")
+		switch {
+		case pending == "create", pending == "remove":
+			if _, _, err := d.size(e.Path); err == nil {
+				if err := d.remove(e.Path); err != nil {
+					return err
+				}
+			}
+		case install && tmp != "":
+			// No temporary file: the rename was done, or something later.
+			if _, _, err := d.size(tmpDir + "/" + tmp); err == nil {
+				if err := d.install(e.Path, &body{tmp: path.Base(tmp)}); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if !e.Exists {
+		return nil
+	}
+	n, modified, err := d.size(e.Path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		e.Exists = false
+		return nil
+	case err != nil:
+		return err
+	case n > e.Length && !clean:
+		return d.truncate(e.Path, e.Length)
+	case n != e.Length:
+		e.Modified = modified
+		return s.measure(&e.state, n)
+	}
+	return nil
+}
+
+// adopt takes in directories as buckets and files as objects that the journal
+// does not know: somebody laid them there, or the journal was removed.
+func (s *store) adopt(d *diskFiles, known map[string]bool) error {
+	fsys := d.root.FS()
+	top, err := fs.ReadDir(fsys, ".")
+	if err != nil {
+		return err
+	}
+	for _, dir := range top {
+		if !dir.IsDir() || !validBucket(dir.Name()) {
+			continue
+		}
+		b := s.buckets[dir.Name()]
+		if b == nil {
+			b = &bucket{name: dir.Name(), bucketState: bucketState{Created: s.opt.Now().UTC(), ACL: "private", Class: "Standard"}, entries: map[string]*entry{}}
+			s.buckets[b.name] = b
+		}
+		err := fs.WalkDir(fsys, b.name, func(p string, f fs.DirEntry, err error) error {
+			if err != nil || !f.Type().IsRegular() || known[p] || !utf8.ValidString(p) {
+				return err
+			}
+			key := strings.TrimPrefix(p, b.name+"/")
+			if want, plain := place(b.name, key); !plain || want != p || !validKey(key) || b.entries[key] != nil {
+				return nil
+			}
+			n, modified, err := d.size(p)
+			if err != nil {
+				return err
+			}
+			e := &entry{state: state{Exists: true, Path: p, Appendable: true, Modified: modified}}
+			if err := s.measure(&e.state, n); err != nil {
+				return err
+			}
+			b.entries[key] = e
+			b.keys = append(b.keys, key)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// snapshot gives all that is committed; the caller holds the journal's lock.
+func (s *store) snapshot(yield func(*record) error) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for name, b := range s.buckets {
+		info := b.bucketState
+		if err := yield(&record{Op: "bucket", Bucket: name, Info: &info}); err != nil {
+			return err
+		}
+		for key, e := range b.entries {
+			if !e.Exists && e.Pending == "" {
+				continue
+			}
+			st := e.state
+			if err := yield(&record{Op: "object", Bucket: name, Key: key, Object: &st}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (s *store) close() error {
+	// An operation that did not finish in time may leave half of its bytes.
+	err := s.journal.close(s.busy.Load() == 0)
+	if d, ok := s.files.(*diskFiles); ok {
+		err = errors.Join(err, d.root.Close())
+	}
+	if s.lock != nil {
+		err = errors.Join(err, s.lock.Close())
+	}
+	return err
+}

@@ -1,0 +1,270 @@
+package ossemu
+
+import (
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// request is one request, taken apart.
+type request struct {
+	*http.Request
+	id     string
+	op     string // append, put, get, ...; "" if it is none of ours
+	bucket string // "" for the service itself
+	key    string // "" for the bucket
+	query  []param
+}
+
+// param is one query parameter, decoded; the order is the sender's.
+type param struct{ name, value string }
+
+func (r *request) get(name string) (string, bool) {
+	for _, p := range r.query {
+		if p.name == name {
+			return p.value, true
+		}
+	}
+	return "", false
+}
+
+func (r *request) has(name string) bool {
+	_, ok := r.get(name)
+	return ok
+}
+
+func (r *request) value(name string) string {
+	v, _ := r.get(name)
+	return v
+}
+
+// serve answers one request: faults first, then the protocol.
+func (s *Server) serve(w http.ResponseWriter, hr *http.Request) {
+	if s.opt.Admin && strings.HasPrefix(hr.URL.Path, adminPath) {
+		s.serveAdmin(w, hr)
+		return
+	}
+	r, err := s.parse(hr)
+	start := time.Now()
+	s.faults.count(r.op)
+	defer s.faults.arrive(s.faults.mark()) // what was late before this request arrives after it
+	h := w.Header()
+	h.Set("Server", "AliyunOSS")
+	h.Set("X-Oss-Request-Id", r.id)
+	h.Set("X-Oss-Server-Time", "1")
+	if err != nil {
+		writeError(w, hr, r.id, asAPIError(err))
+		return
+	}
+	s.withFaults(w, r, s.answer)
+	s.opt.Log.Debug().Str("op", r.op).Str("bucket", r.bucket).Str("key", r.key).Str("request", r.id).Dur("took", time.Since(start)).Msg("request")
+}
+
+// answer carries the request out.
+func (s *Server) answer(w http.ResponseWriter, r *request) {
+	err := s.authenticate(r)
+	if err == nil {
+		err = s.dispatch(w, r)
+	}
+	if err != nil {
+		writeError(w, r.Request, r.id, asAPIError(err))
+	}
+}
+
+func asAPIError(err error) *apiError {
+	var e *apiError
+	if errors.As(err, &e) {
+		return e
+	}
+	return internalError(err)
+}
+
+func (s *Server) dispatch(w http.ResponseWriter, r *request) error {
+	switch r.op {
+	case "append":
+		return s.appendObject(w, r)
+	case "put":
+		return s.putObject(w, r)
+	case "get", "head":
+		return s.getObject(w, r)
+	case "delete":
+		return s.deleteObject(w, r)
+	case "list":
+		return s.listObjects(w, r)
+	case "list_buckets":
+		return s.listBuckets(w, r)
+	case "create_bucket":
+		return s.putBucket(w, r)
+	case "delete_bucket":
+		return s.deleteBucket(w, r)
+	case "bucket_info", "location", "versioning", "acl":
+		return s.bucketInfo(w, r)
+	case "delete_multiple":
+		return s.deleteMultiple(w, r)
+	}
+	if r.Method != "GET" && r.Method != "HEAD" && r.Method != "PUT" && r.Method != "POST" && r.Method != "DELETE" {
+		return errorf(405, "MethodNotAllowed", "The specified method is not allowed against this resource.", "0017-00000103")
+	}
+	return notImplemented(r.Method + " " + r.URL.RawQuery)
+}
+
+// parse takes a request apart. It returns a request, with its id, also when it
+// is refused.
+func (s *Server) parse(hr *http.Request) (*request, error) {
+	r := &request{Request: hr, id: newRequestID()}
+	query, err := parseQuery(hr.URL.RawQuery)
+	r.query = query
+	if err != nil {
+		return r, invalidArgument("query", hr.URL.RawQuery, "The query string is not well-formed.")
+	}
+	// Keys go by what was sent: a decoded path could not tell %2F from a slash
+	// at the start, and net/url would clean it.
+	path := hr.URL.EscapedPath()
+	path = strings.TrimPrefix(path, "/")
+	r.bucket = s.hostBucket(hr.Host)
+	if r.bucket == "" {
+		r.bucket, path, _ = strings.Cut(path, "/")
+		if r.bucket, err = url.PathUnescape(r.bucket); err != nil {
+			return r, errorf(400, "InvalidBucketName", "The specified bucket is not valid.", "0015-00000001")
+		}
+	}
+	if r.key, err = url.PathUnescape(path); err != nil {
+		return r, invalidName(path)
+	}
+	r.op = operation(r)
+	if r.bucket != "" && !validBucket(r.bucket) {
+		return r, errorf(400, "InvalidBucketName", "The specified bucket is not valid.", "0015-00000001", [2]string{"BucketName", r.bucket})
+	}
+	if r.key != "" && !validKey(r.key) {
+		return r, invalidName(r.key)
+	}
+	return r, nil
+}
+
+func invalidName(key string) *apiError {
+	return errorf(400, "InvalidObjectName", "The specified object is not valid.", "0017-00000001", [2]string{"ObjectName", key})
+}
+
+// subresources are query parameters that turn an operation into another one,
+// none of which is here.
+var subresources = []string{
+	"acl", "uploads", "uploadId", "tagging", "symlink", "restore", "cors", "logging", "website", "referer", "lifecycle",
+	"policy", "stat", "encryption", "versions", "inventory", "worm", "replication", "x-oss-process", "callback", "qos",
+	"requestPayment", "live", "comp", "metaQuery", "cname", "accessmonitor", "style",
+}
+
+func operation(r *request) string {
+	for _, name := range subresources {
+		if r.has(name) {
+			if name == "acl" && r.key == "" && r.Method == "GET" {
+				return "acl"
+			}
+			return ""
+		}
+	}
+	switch {
+	case r.bucket == "":
+		if r.Method == "GET" {
+			return "list_buckets"
+		}
+	case r.key == "":
+		switch r.Method {
+		case "GET", "HEAD":
+			for param, op := range map[string]string{"bucketInfo": "bucket_info", "location": "location", "versioning": "versioning"} {
+				if r.has(param) {
+					return op
+				}
+			}
+			return "list"
+		case "PUT":
+			if len(r.query) == 0 || r.has("x-oss-signature") || r.has("Signature") {
+				return "create_bucket"
+			}
+		case "DELETE":
+			return "delete_bucket"
+		case "POST":
+			if r.has("delete") {
+				return "delete_multiple"
+			}
+		}
+	default:
+		switch r.Method {
+		case "GET":
+			return "get"
+		case "HEAD":
+			return "head"
+		case "PUT":
+			return "put"
+		case "DELETE":
+			return "delete"
+		case "POST":
+			if r.has("append") {
+				return "append"
+			}
+		}
+	}
+	return ""
+}
+
+// hostBucket returns the bucket in a virtual-hosted name.
+func (s *Server) hostBucket(hostport string) string {
+	host, _, err := net.SplitHostPort(hostport)
+	if err != nil {
+		host = hostport
+	}
+	host = strings.ToLower(host)
+	for _, domain := range []string{s.opt.Domain, "localhost"} {
+		if domain == "" {
+			continue
+		}
+		if b, ok := strings.CutSuffix(host, "."+domain); ok && validBucket(b) {
+			return b
+		}
+	}
+	return ""
+}
+
+func parseQuery(raw string) ([]param, error) {
+	var q []param
+	for raw != "" {
+		var part string
+		part, raw, _ = strings.Cut(raw, "&")
+		if part == "" {
+			continue
+		}
+		name, value, _ := strings.Cut(part, "=")
+		name, err := url.QueryUnescape(name)
+		if err != nil {
+			return q, err
+		}
+		if value, err = url.QueryUnescape(value); err != nil {
+			return q, err
+		}
+		q = append(q, param{name, value})
+	}
+	return q, nil
+}
+
+func validBucket(name string) bool {
+	if len(name) < 3 || len(name) > 63 || name[0] == '-' || name[len(name)-1] == '-' {
+		return false
+	}
+	for i := range len(name) {
+		c := name[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// validKey says what the service says: 1 to 1023 bytes of UTF-8 that do not
+// start with a slash or backslash. What a file system makes of it is the
+// store's business.
+func validKey(key string) bool {
+	return key != "" && len(key) <= 1023 && utf8.ValidString(key) && key[0] != '/' && key[0] != '\\'
+}

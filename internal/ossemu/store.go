@@ -1,0 +1,529 @@
+package ossemu
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// store holds buckets and objects. Locks are taken in this order: a bucket's
+// gate, an object's, the journal's, the store's.
+type store struct {
+	opt     Options
+	files   files
+	journal *journal
+	lock    *os.File     // held while the directory is ours; nil in memory mode
+	busy    atomic.Int64 // operations under way
+
+	mu      sync.RWMutex
+	buckets map[string]*bucket // guarded by mu, and so are the maps and keys inside
+}
+
+type bucketState struct {
+	Created time.Time `json:"t"`
+	ACL     string    `json:"acl,omitempty"`
+	Class   string    `json:"class,omitempty"`
+}
+
+type bucket struct {
+	name string
+	bucketState
+	gate    sync.RWMutex // held for reading by operations on objects, for writing by the bucket's deletion
+	gone    bool         // guarded by gate
+	entries map[string]*entry
+	keys    []string // of existing objects, ascending
+}
+
+// entry is the place of one key; it stays when the object goes.
+type entry struct {
+	// mu is held for the whole of an operation on the object, so that two
+	// appends at one position cannot both see its length.
+	mu sync.RWMutex
+	// state is what is committed: written with mu and the journal's lock held,
+	// read with either.
+	state
+}
+
+// state is an object as the journal has it.
+type state struct {
+	Exists     bool              `json:"e,omitempty"`
+	Path       string            `json:"p,omitempty"` // of its file
+	Length     int64             `json:"n,omitempty"`
+	CRC        uint64            `json:"c,omitempty"`
+	Appendable bool              `json:"a,omitempty"`
+	ETag       string            `json:"etag,omitempty"`
+	Modified   time.Time         `json:"t,omitzero"`
+	Header     map[string]string `json:"h,omitempty"` // content headers and x-oss-meta-*
+	// Pending is what is still to be done to the file when this is committed:
+	// "create", "remove", or "install:" and the temporary file that becomes it.
+	// After a kill it is done, or for create undone, when the store opens.
+	Pending string `json:"w,omitempty"`
+}
+
+func appendETag(st *state) string { return fmt.Sprintf("%016X%016X", st.CRC, st.Length) }
+
+// enter finds a bucket and keeps it from being deleted until done is called.
+func (s *store) enter(name string) (b *bucket, done func(), err error) {
+	s.mu.RLock()
+	b = s.buckets[name]
+	s.mu.RUnlock()
+	if b == nil {
+		return nil, nil, noSuchBucket(name)
+	}
+	s.busy.Add(1)
+	b.gate.RLock()
+	done = func() { b.gate.RUnlock(); s.busy.Add(-1) }
+	if b.gone {
+		done()
+		return nil, nil, noSuchBucket(name)
+	}
+	return b, done, nil
+}
+
+func (s *store) entry(b *bucket, key string) *entry {
+	s.mu.RLock()
+	e := b.entries[key]
+	s.mu.RUnlock()
+	if e != nil {
+		return e
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e = b.entries[key]; e == nil {
+		e = &entry{}
+		b.entries[key] = e
+	}
+	return e
+}
+
+// commit makes st the object's state; the caller holds e.mu.
+func (s *store) commit(b *bucket, key string, e *entry, st state) error {
+	return s.journal.commit(&record{Op: "object", Bucket: b.name, Key: key, Object: &st}, func() {
+		if e.Exists != st.Exists {
+			s.index(b, key, st.Exists)
+		}
+		e.state = st
+	})
+}
+
+func (s *store) index(b *bucket, key string, exists bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i, found := slices.BinarySearch(b.keys, key)
+	switch {
+	case exists && !found:
+		b.keys = slices.Insert(b.keys, i, key)
+	case !exists && found:
+		b.keys = slices.Delete(b.keys, i, i+1)
+	}
+}
+
+// settled notes that nothing is pending any more; the caller holds e.mu.
+func (s *store) settled(e *entry) {
+	s.journal.locked(func() {
+		e.Pending = ""
+		if !e.Exists {
+			e.Path = ""
+		}
+	})
+}
+
+// fresh says whether the object's file is as committed; the caller holds e.mu
+// for reading at least.
+func (s *store) fresh(b *bucket, key string, e *entry) bool {
+	if !e.Exists {
+		p, plain := place(b.name, key)
+		if !plain {
+			return true
+		}
+		_, _, err := s.files.size(p)
+		return err != nil
+	}
+	n, _, err := s.files.size(e.Path)
+	return err == nil && n == e.Length
+}
+
+// refresh takes in what was done to the object's file by hand; the caller holds
+// e.mu.
+func (s *store) refresh(b *bucket, key string, e *entry) error {
+	st := e.state
+	if !st.Exists {
+		p, plain := place(b.name, key)
+		if !plain {
+			return nil
+		}
+		if _, _, err := s.files.size(p); err != nil {
+			return nil
+		}
+		st = state{Exists: true, Path: p, Appendable: true}
+	}
+	n, modified, err := s.files.size(st.Path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return s.commit(b, key, e, state{})
+	case err != nil:
+		return err
+	case e.Exists && n == st.Length:
+		return nil
+	}
+	if err := s.measure(&st, n); err != nil {
+		return err
+	}
+	st.Modified = modified
+	return s.commit(b, key, e, st)
+}
+
+// measure makes length and checksum those of the file's first n bytes. Bytes
+// that were added cost a reading of those only.
+func (s *store) measure(st *state, n int64) error {
+	f, err := s.files.open(st.Path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	w := crcWriter{}
+	from := int64(0)
+	if n >= st.Length {
+		w.crc, from = st.CRC, st.Length
+	}
+	if _, err := f.Seek(from, io.SeekStart); err != nil {
+		return err
+	}
+	if _, err := io.CopyN(&w, f, n-from); err != nil {
+		return fmt.Errorf("reading %s: %w", st.Path, err)
+	}
+	st.Length, st.CRC = n, w.crc
+	st.ETag = appendETag(st)
+	return nil
+}
+
+// look returns an object's state and, if asked, its open file, which keeps the
+// bytes it has now.
+func (s *store) look(bucketName, key string, open bool) (st state, f io.ReadSeekCloser, err error) {
+	b, done, err := s.enter(bucketName)
+	if err != nil {
+		return st, nil, err
+	}
+	defer done()
+	s.mu.RLock()
+	e := b.entries[key]
+	s.mu.RUnlock()
+	if e == nil {
+		// No entry for every key that somebody asks for in vain.
+		if s.fresh(b, key, &entry{}) {
+			return st, nil, noSuchKey(key)
+		}
+		e = s.entry(b, key)
+	}
+	get := func() error {
+		if !e.Exists {
+			return noSuchKey(key)
+		}
+		st = e.state
+		if open {
+			f, err = s.files.open(st.Path)
+		}
+		return err
+	}
+	e.mu.RLock()
+	if s.fresh(b, key, e) {
+		defer e.mu.RUnlock()
+		return st, f, get()
+	}
+	e.mu.RUnlock()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := s.refresh(b, key, e); err != nil {
+		return st, nil, err
+	}
+	err = get()
+	return st, f, err
+}
+
+// create makes an empty file for a key that has none; the caller holds e.mu.
+func (s *store) create(b *bucket, key string, e *entry) (string, error) {
+	p, plain := place(b.name, key)
+	for {
+		// Noted first: a file nobody knows of would be taken for one that was
+		// laid there by hand.
+		if err := s.commit(b, key, e, state{Path: p, Pending: "create"}); err != nil {
+			return "", err
+		}
+		err := s.files.create(p)
+		if errors.Is(err, errNoPlace) && plain {
+			p, plain = escaped(b.name, key), false
+			continue
+		}
+		if err != nil {
+			s.settled(e)
+			return "", fmt.Errorf("creating the file of %s: %w", key, err)
+		}
+		return p, nil
+	}
+}
+
+// append is the append itself: the bytes go behind the committed length, where
+// nobody reads, and the commit makes them part of the object.
+func (s *store) append(bucketName, key string, position int64, data *body, header map[string]string) (state, error) {
+	b, done, err := s.enter(bucketName)
+	if err != nil {
+		return state{}, err
+	}
+	defer done()
+	e := s.entry(b, key)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !s.fresh(b, key, e) {
+		if err := s.refresh(b, key, e); err != nil {
+			return state{}, err
+		}
+	}
+	created := !e.Exists
+	switch {
+	case e.Exists && !e.Appendable:
+		return state{}, errorf(409, "ObjectNotAppendable", "The object is not appendable", "0026-00000020", [2]string{"Bucket", bucketName}, [2]string{"Object", key})
+	case position != e.Length:
+		return state{}, positionMismatch(e.Length)
+	case e.Length+data.n > s.opt.MaxObject:
+		return state{}, errorf(400, "EntityTooLarge", "Your proposed append exceeds the maximum allowed object size.", "0017-00000601")
+	case e.Exists && data.n == 0:
+		return e.state, nil
+	}
+	st := e.state
+	if created {
+		p, err := s.create(b, key, e)
+		if err != nil {
+			return state{}, err
+		}
+		st = state{Exists: true, Path: p, Appendable: true, Header: header}
+	}
+	undo := func(err error) (state, error) {
+		if created {
+			s.files.remove(st.Path)
+			s.settled(e)
+		} else {
+			// Should this fail too, the next look takes the rest for foreign bytes.
+			s.files.truncate(st.Path, e.Length)
+		}
+		return state{}, err
+	}
+	if st.CRC, err = data.crc(s.files, st.CRC); err != nil {
+		return undo(err)
+	}
+	if data.n > 0 {
+		if err := s.files.write(st.Path, st.Length, data); err != nil {
+			return undo(err)
+		}
+	}
+	st.Length += data.n
+	st.Modified = s.opt.Now().UTC()
+	st.ETag = appendETag(&st)
+	// Here it happens: before the record is in the journal the object is as it
+	// was (the bytes behind it are cut off when the store opens), and after it
+	// the object has all of them.
+	if err := s.commit(b, key, e, st); err != nil {
+		return undo(err)
+	}
+	return st, nil
+}
+
+// put replaces the object, or creates it if that is all the caller wants.
+func (s *store) put(bucketName, key string, data *body, header map[string]string, onlyNew bool) (state, error) {
+	b, done, err := s.enter(bucketName)
+	if err != nil {
+		return state{}, err
+	}
+	defer done()
+	crc, err := data.crc(s.files, 0)
+	if err != nil {
+		return state{}, err
+	}
+	e := s.entry(b, key)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := s.refresh(b, key, e); err != nil {
+		return state{}, err
+	}
+	if e.Exists && onlyNew {
+		return state{}, errorf(409, "FileAlreadyExists", "The object you specified already exists and can not be overwritten.", "0026-00000008")
+	}
+	before := e.state
+	p := e.Path
+	if !e.Exists {
+		if p, err = s.create(b, key, e); err != nil {
+			return state{}, err
+		}
+	}
+	st := state{
+		Exists: true, Path: p, Length: data.n, CRC: crc, Header: header,
+		Modified: s.opt.Now().UTC(), ETag: fmt.Sprintf("%X", data.md5), Pending: "install:" + data.tmp,
+	}
+	if err := s.commit(b, key, e, st); err != nil {
+		return state{}, err
+	}
+	if err := s.files.install(p, data); err != nil {
+		if !before.Exists {
+			s.files.remove(p)
+		}
+		return state{}, errors.Join(err, s.commit(b, key, e, before))
+	}
+	s.settled(e)
+	return st, nil
+}
+
+func (s *store) remove(bucketName, key string) error {
+	b, done, err := s.enter(bucketName)
+	if err != nil {
+		return err
+	}
+	defer done()
+	e := s.entry(b, key)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := s.refresh(b, key, e); err != nil {
+		return err
+	}
+	if !e.Exists {
+		return nil
+	}
+	if err := s.commit(b, key, e, state{Path: e.Path, Pending: "remove"}); err != nil {
+		return err
+	}
+	err = s.files.remove(e.Path)
+	s.settled(e)
+	return err
+}
+
+// listed is one line of a listing: an object, or a common prefix.
+type listed struct {
+	key    string
+	prefix bool
+	state
+}
+
+// list returns up to limit objects and common prefixes behind after, in
+// ascending order, and whether there are more.
+func (s *store) list(bucketName, prefix, delimiter, after string, limit int) (out []listed, more bool, err error) {
+	for {
+		key, ok, err := s.nextKey(bucketName, prefix, after)
+		if err != nil || !ok {
+			return out, false, err
+		}
+		if len(out) == limit {
+			return out, true, nil
+		}
+		if i := strings.Index(key[len(prefix):], delimiter); delimiter != "" && i >= 0 {
+			common := key[:len(prefix)+i+len(delimiter)]
+			if after == "" || !strings.HasPrefix(after, common) {
+				out = append(out, listed{key: common, prefix: true})
+			}
+			// Behind everything that has the prefix.
+			after = common + "\U0010FFFF"
+			continue
+		}
+		after = key
+		st, _, err := s.look(bucketName, key, false)
+		var api *apiError
+		switch {
+		case errors.As(err, &api) && api.Code == "NoSuchKey":
+			continue // removed by hand, or just now
+		case err != nil:
+			return nil, false, err
+		}
+		out = append(out, listed{key: key, state: st})
+	}
+}
+
+// nextKey returns the first key with the prefix that is greater than after.
+func (s *store) nextKey(bucketName, prefix, after string) (string, bool, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	b := s.buckets[bucketName]
+	if b == nil {
+		return "", false, noSuchBucket(bucketName)
+	}
+	i, _ := slices.BinarySearch(b.keys, prefix)
+	if after >= prefix {
+		var found bool
+		if i, found = slices.BinarySearch(b.keys, after); found {
+			i++
+		}
+	}
+	if i == len(b.keys) || !strings.HasPrefix(b.keys[i], prefix) {
+		return "", false, nil
+	}
+	return b.keys[i], true, nil
+}
+
+func (s *store) bucketState(name string) (bucketState, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	b := s.buckets[name]
+	if b == nil {
+		return bucketState{}, false
+	}
+	return b.bucketState, true
+}
+
+func (s *store) bucketNames() []string {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Sorted(maps.Keys(s.buckets))
+}
+
+func (s *store) createBucket(name string) error {
+	info := bucketState{Created: s.opt.Now().UTC().Truncate(time.Second), ACL: "private", Class: "Standard"}
+	if _, ok := s.bucketState(name); ok {
+		return nil
+	}
+	if d, ok := s.files.(*diskFiles); ok {
+		if err := d.root.MkdirAll(name, 0o755); err != nil {
+			return fmt.Errorf("creating the bucket's directory: %w", err)
+		}
+	}
+	return s.journal.commit(&record{Op: "bucket", Bucket: name, Info: &info}, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.buckets[name] == nil {
+			s.buckets[name] = &bucket{name: name, bucketState: info, entries: map[string]*entry{}}
+		}
+	})
+}
+
+func (s *store) deleteBucket(name string) error {
+	s.mu.RLock()
+	b := s.buckets[name]
+	s.mu.RUnlock()
+	if b == nil {
+		return noSuchBucket(name)
+	}
+	b.gate.Lock()
+	defer b.gate.Unlock()
+	if b.gone {
+		return noSuchBucket(name)
+	}
+	s.mu.RLock()
+	n := len(b.keys)
+	s.mu.RUnlock()
+	if n > 0 {
+		return errorf(409, "BucketNotEmpty", "The bucket has objects. Please delete them first.", "0015-00000301", [2]string{"BucketName", name})
+	}
+	err := s.journal.commit(&record{Op: "nobucket", Bucket: name}, func() {
+		b.gone = true
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.buckets, name)
+	})
+	if d, ok := s.files.(*diskFiles); ok && err == nil {
+		d.root.Remove(name) // stays if somebody has laid something into it
+	}
+	return err
+}
