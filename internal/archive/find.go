@@ -152,7 +152,7 @@ func frameMark(c event.Codec) []byte {
 func (s *scan) findFrame(ctx context.Context, position int64) (*event.Frame, error) {
 	const window = 1 << 20
 	mark, back := frameMark(s.codec), int64(0)
-	if s.codec == event.Zstd {
+	if s.codec != event.Gzip {
 		back = 1
 	}
 	in := newRangeReader(ctx, s.w.st, s.seg.Key, position, s.info.Length)
@@ -182,7 +182,11 @@ func (s *scan) findFrame(ctx context.Context, position int64) (*event.Frame, err
 				break
 			}
 			at += i
-			if from := int64(at) - back; from >= 0 && from < int64(limit) {
+			// A plain break starts with a newline of its own.
+			for _, from := range []int64{int64(at) - back, int64(at)} {
+				if from < 0 || from >= int64(limit) {
+					continue
+				}
 				f, err := event.ReadHeader(buf[from:], s.codec)
 				if err == nil && f.Place.Position == base+from && s.ours(f) {
 					return f, nil

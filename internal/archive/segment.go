@@ -37,6 +37,13 @@ type walker struct {
 	series  *Series
 	visit   visitor
 
+	// The walk may begin within the first segment: from is where a frame starts,
+	// fromFrame how many stand before it. midway: something does, and was left
+	// out on purpose.
+	from      int64
+	fromFrame int
+	midway    bool
+
 	chain   event.Chain
 	started bool // chain knows source and lane
 }
@@ -114,8 +121,10 @@ func (w *walker) segment(ctx context.Context, seg *Segment) (segmentEnd, error) 
 	if err := w.visit.begin(seg, info); err != nil {
 		return segmentEnd{}, err
 	}
-	w.chain.Segment, w.chain.Frame = seg.Number, 0
-	err = s.run(ctx)
+	w.chain.Segment, w.chain.Frame = seg.Number, w.fromFrame
+	from := w.from
+	w.from, w.fromFrame = 0, 0
+	err = s.run(ctx, from)
 	if s.in != nil {
 		s.in.Close()
 	}
@@ -142,10 +151,11 @@ func (s *scan) open(ctx context.Context, position int64) {
 	s.sc = event.NewScanner(s.in, s.codec, position, 0)
 }
 
-func (s *scan) run(ctx context.Context) error {
+func (s *scan) run(ctx context.Context, from int64) error {
 	w := s.w
-	s.open(ctx, 0)
-	if w.started {
+	s.sound = from == 0
+	s.open(ctx, from)
+	if w.started && from == 0 {
 		w.visit.boundary(s.seg, 0, 0, true, &w.chain)
 	}
 	for s.last == nil {

@@ -14,8 +14,8 @@ import (
 func (w *walker) walk(ctx context.Context) error {
 	segs := w.series.Segments
 	seen := make([]bool, len(segs))
-	w.chain = event.Chain{Archive: w.archive, Series: w.series.Name, Segment: segs[0].Number, Anchored: segs[0].Number == 1}
-	if segs[0].Number > 1 {
+	w.chain = event.Chain{Archive: w.archive, Series: w.series.Name, Segment: segs[0].Number, Anchored: segs[0].Number == 1 && !w.midway}
+	if segs[0].Number > 1 && !w.midway {
 		w.note(segs[0].Key, 0, "the series starts with segment %d: the segments before it were removed, what they held and whether they were whole cannot be proven", segs[0].Number)
 	}
 	at := 0

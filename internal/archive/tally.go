@@ -301,7 +301,7 @@ func (p *laneProof) conclude(t ledger.Tally, short uint64, lost lostEvents) {
 		}
 		certain = max(certain, lost.count)
 		if gone := short - min(short, certain); gone > 0 {
-			p.v.col.note(p.finding("", "%d events with sequences up to %d are not in the archive: they were removed with whole segments, or are missing; which of the two cannot be proven", gone, bound))
+			p.v.col.note(p.finding("", "%d events are not in the archive: the sequences up to %d that no object holds can account for them, so they were removed with whole segments, or are missing; which of the two cannot be proven", gone, bound))
 		}
 	}
 	missing := max(certain, lost.count)

@@ -1,0 +1,328 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"path"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"ossuary/internal/event"
+	"ossuary/internal/object"
+	"ossuary/internal/router"
+)
+
+// clockSkew is how far a stream's timestamps may fall back from one message to a
+// later one (its leader moved to a server whose clock is behind) without cat by
+// time missing anything.
+const clockSkew = time.Hour
+
+// Selection says which events are wanted. The zero Selection wants all but dead
+// letters.
+type Selection struct {
+	Subjects []string  // NATS filters, any of which takes the event's subject; nil: all
+	Series   string    // prefix of the series' name, or a glob in the sense of path.Match if it has one of *?[
+	From, To uint64    // stream sequences, inclusive; To 0: no end
+	Since    time.Time // inclusive; zero: no bound
+	Until    time.Time // exclusive; zero: no bound
+	Dead     bool      // dead letters instead of events
+	Tail     int       // of these only the newest so many, in the order of their time; 0: all
+}
+
+// takesSeries reports whether events of the series may be wanted.
+func (s *Selection) takesSeries(name string) bool {
+	if isDead(name) != s.Dead && !(s.Series != "" && isDead(s.Series)) {
+		return false
+	}
+	if !strings.ContainsAny(s.Series, "*?[") {
+		return strings.HasPrefix(name, s.Series)
+	}
+	ok, _ := path.Match(s.Series, name)
+	return ok
+}
+
+// Check refuses what could not select anything.
+func (s *Selection) Check() error {
+	for _, f := range s.Subjects {
+		if err := router.CheckFilter(f); err != nil {
+			return fmt.Errorf("subject %q: %w", f, err)
+		}
+	}
+	if _, err := path.Match(s.Series, ""); err != nil {
+		return fmt.Errorf("series %q: %w", s.Series, err)
+	}
+	return nil
+}
+
+// takesFrame judges by the header: false if no event of the frame is wanted.
+func (s *Selection) takesFrame(c *event.Content) bool {
+	return c.Last >= s.From && (s.To == 0 || c.First <= s.To) &&
+		(s.Since.IsZero() || !c.MaxTime.Before(s.Since)) && (s.Until.IsZero() || c.MinTime.Before(s.Until))
+}
+
+// Record is one archived event. It is valid until the next is asked for.
+type Record struct {
+	Series      string
+	Key         string // of its segment
+	Position    int64  // of its frame
+	Source      string
+	Incarnation int
+	Sequence    uint64
+	Time        time.Time // stream timestamp; of a raw event, which has none, its frame's least
+	Format      event.Format
+	Line        []byte // as archived, without the newline
+
+	decoded bool
+	event   event.Line
+}
+
+// Event takes the line apart. Raw events have no subject, headers or timestamp.
+func (r *Record) Event() (*event.Line, error) {
+	if r.decoded {
+		return &r.event, nil
+	}
+	if r.Format == event.Raw {
+		r.event = event.Line{Event: event.Event{Sequence: r.Sequence, Data: r.Line}}
+	} else if err := event.DecodeLine(r.Line, &r.event); err != nil {
+		return nil, fmt.Errorf("decoding sequence %d in %s: %w", r.Sequence, r.Key, err)
+	}
+	r.decoded = true
+	return &r.event, nil
+}
+
+// Form is how a record is printed.
+type Form uint8
+
+// The forms of AppendRecord.
+const (
+	AsEnvelope Form = iota // one JSON object per event; of a raw event what is known
+	AsPayload              // payload and a newline
+	AsLine                 // the line as it is archived
+)
+
+// AppendRecord prints r, with a newline at its end.
+func AppendRecord(dst []byte, form Form, r *Record) ([]byte, error) {
+	switch {
+	case form == AsPayload:
+		l, err := r.Event()
+		if err != nil {
+			return dst, err
+		}
+		dst = append(dst, l.Data...)
+	case form == AsEnvelope && r.Format == event.Raw:
+		// Whoever reads this must not take invented values for archived ones:
+		// there is no subject and no timestamp.
+		whole, err := event.Encoder{Payload: rawPayload(r.Line)}.Append(nil, &event.Event{Sequence: r.Sequence, Data: r.Line})
+		if err != nil {
+			return dst, fmt.Errorf("printing sequence %d in %s: %w", r.Sequence, r.Key, err)
+		}
+		member := []byte(`,"text":`)
+		if !utf8.Valid(r.Line) {
+			member = []byte(`,"base64":`)
+		}
+		i := bytes.Index(whole, member)
+		if i < 0 {
+			return dst, fmt.Errorf("printing sequence %d in %s: no payload", r.Sequence, r.Key)
+		}
+		dst = fmt.Appendf(dst, `{"seq":%d`, r.Sequence)
+		return append(dst, whole[i:]...), nil
+	default:
+		dst = append(dst, r.Line...)
+	}
+	return append(dst, '\n'), nil
+}
+
+func rawPayload(line []byte) event.Payload {
+	if utf8.Valid(line) {
+		return event.Text
+	}
+	return event.Base64
+}
+
+// DamageError is what reading met instead of events. What follows it is still
+// given to a caller that asks on.
+type DamageError struct{ Finding }
+
+func (e *DamageError) Error() string { return e.Finding.String() }
+
+// errStop ends a walk early: nothing more is wanted.
+var errStop = errors.New("nothing more is wanted")
+
+// Cat yields the selected events, series by series in the order of their names,
+// each in the order in which it was archived, up to the length that its segments
+// have when they are reached. An error that is a *DamageError concerns a part of
+// the archive only, any other ends the sequence. archive may be "".
+func Cat(ctx context.Context, st store, prefix, archive string, sel Selection) iter.Seq2[*Record, error] {
+	return func(yield func(*Record, error) bool) {
+		if err := sel.Check(); err != nil {
+			yield(nil, err)
+			return
+		}
+		inv, err := Walk(ctx, st, prefix)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		c := &reading{ctx: ctx, st: st, prefix: prefix, archive: archive, sel: &sel, yield: yield}
+		var newest *newestRecords
+		if sel.Tail > 0 {
+			newest = &newestRecords{n: sel.Tail}
+			c.yield = func(r *Record, err error) bool {
+				if err != nil {
+					return yield(nil, err)
+				}
+				newest.add(r)
+				return true
+			}
+		}
+		for i := range inv.Series {
+			s := &inv.Series[i]
+			if !sel.takesSeries(s.Name) {
+				continue
+			}
+			if newest != nil {
+				err = c.backwards(s, newest)
+			} else {
+				err = c.forwards(s)
+			}
+			if errors.Is(err, errStop) {
+				return // the caller has had enough
+			}
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+		}
+		if newest != nil {
+			for _, r := range newest.sorted() {
+				if !yield(r, nil) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// reading is the visitor of Cat.
+type reading struct {
+	ctx     context.Context // of the call
+	st      store
+	prefix  string
+	archive string
+	sel     *Selection
+	yield   func(*Record, error) bool
+
+	series  *Series
+	single  bool // the series is of one incarnation: its sequences only rise
+	stopped bool // the caller has had enough
+	past    bool // what follows in this series is not wanted
+	subject bool // it was said that raw events have no subject
+	record  Record
+}
+
+func (c *reading) begin(*Segment, object.Info) error                                         { return nil }
+func (c *reading) boundary(*Segment, int64, uint64, bool, *event.Chain)                      {}
+func (c *reading) note(Finding)                                                              {}
+func (c *reading) read(int64)                                                                {}
+func (c *reading) end(*Segment, *event.Frame, uint64, bool, []event.IndexEntry, *event.Tree) {}
+
+func (c *reading) problem(f Finding) {
+	if !c.stopped && !c.yield(nil, &DamageError{f}) {
+		c.stopped = true
+	}
+}
+
+func (c *reading) frame(seg *Segment, f *event.Frame, body []byte) error {
+	n, sel := &f.Content, c.sel
+	if c.stopped {
+		return errStop
+	}
+	if c.single && (sel.To != 0 && n.First > sel.To || !sel.Until.IsZero() && n.MinTime.After(sel.Until.Add(clockSkew))) {
+		c.past = true
+		return errStop
+	}
+	if !sel.takesFrame(n) {
+		return nil
+	}
+	if n.Format == event.Raw && len(sel.Subjects) > 0 {
+		if !c.subject {
+			c.subject = true
+			c.problem(Finding{Source: n.Source, Series: n.Series, Key: seg.Key, Position: f.Place.Position,
+				What: "raw events have no subject to select by", Mend: "select them by series"})
+		}
+		return nil
+	}
+	rest := body
+	var failed error
+	err := event.Sequences(f, body, func(seq uint64, t time.Time) bool {
+		line := rest
+		if i := bytes.IndexByte(rest, '\n'); i >= 0 {
+			line, rest = rest[:i], rest[i+1:]
+		}
+		if t.IsZero() {
+			t = n.MinTime
+		} else if !sel.Since.IsZero() && t.Before(sel.Since) || !sel.Until.IsZero() && !t.Before(sel.Until) {
+			return true
+		}
+		if seq < sel.From || sel.To != 0 && seq > sel.To {
+			return true
+		}
+		c.record = Record{Series: n.Series, Key: seg.Key, Position: f.Place.Position, Source: n.Source, Incarnation: n.Stream.Incarnation,
+			Sequence: seq, Time: t, Format: n.Format, Line: line}
+		if len(sel.Subjects) > 0 {
+			var l *event.Line
+			if l, failed = c.record.Event(); failed != nil {
+				return false
+			}
+			if !takesSubject(sel.Subjects, l.Subject) {
+				return true
+			}
+		}
+		c.stopped = !c.yield(&c.record, nil)
+		return !c.stopped
+	})
+	if err == nil {
+		err = failed
+	}
+	if err != nil {
+		c.problem(Finding{Source: n.Source, Series: n.Series, Key: seg.Key, Position: f.Place.Position, What: err.Error()})
+	}
+	if c.stopped {
+		return errStop
+	}
+	return nil
+}
+
+func takesSubject(filters []string, subject string) bool {
+	for _, f := range filters {
+		if router.Contains(f, subject) {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *reading) walker(s *Series) *walker {
+	c.series, c.past, c.subject = s, false, false
+	return &walker{st: c.st, prefix: c.prefix, archive: c.archive, series: s, visit: c}
+}
+
+// forwards reads a series from the first segment that can hold what is wanted.
+func (c *reading) forwards(s *Series) error {
+	w := c.walker(s)
+	if err := c.seek(w); err != nil {
+		return err
+	}
+	err := w.walk(c.ctx)
+	if errors.Is(err, errStop) && c.past {
+		return nil
+	}
+	if err == nil && c.stopped {
+		return errStop
+	}
+	return err
+}
