@@ -1,0 +1,87 @@
+package telemetry
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+)
+
+type fixed struct{ reasons []Reason }
+
+func (f fixed) NotReady() []Reason { return f.reasons }
+func (f fixed) Status() any        { return map[string]int{"lanes": 2} }
+
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b)
+}
+
+func TestReadinessNamesItsReasons(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		reasons []Reason
+		code    int
+		status  string
+	}{
+		{"ready", nil, 200, "ready"},
+		{"a held series", []Reason{{What: "series", Name: "orders/eu", Reason: "AccessDenied"}}, 503, "not ready"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			srv := httptest.NewServer(Handler(fixed{tt.reasons}, prometheus.NewRegistry(), zerolog.Nop()))
+			defer srv.Close()
+			code, body := get(t, srv.URL+"/readyz")
+			var got readiness
+			if err := json.Unmarshal([]byte(body), &got); err != nil {
+				t.Fatalf("%v in %s", err, body)
+			}
+			if code != tt.code || got.Status != tt.status || len(got.Reasons) != len(tt.reasons) {
+				t.Errorf("got %d %+v, want %d %q and %d reasons", code, got, tt.code, tt.status, len(tt.reasons))
+			}
+			if code, _ := get(t, srv.URL+"/livez"); code != 200 {
+				t.Errorf("alive must not depend on ready: %d", code)
+			}
+			if code, body := get(t, srv.URL+"/status"); code != 200 || !strings.Contains(body, `"lanes": 2`) {
+				t.Errorf("status: %d %s", code, body)
+			}
+		})
+	}
+}
+
+func TestServeEndsWithItsContext(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- Serve(ctx, l, Handler(fixed{}, prometheus.NewRegistry(), zerolog.Nop()))
+	}()
+	if code, _ := get(t, "http://"+l.Addr().String()+"/livez"); code != 200 {
+		t.Fatalf("livez: %d", code)
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if _, err := net.Dial("tcp", l.Addr().String()); err == nil {
+		t.Error("the address still answers")
+	}
+}
