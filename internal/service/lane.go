@@ -1,0 +1,89 @@
+package service
+
+import (
+	"sync"
+
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/semaphore"
+
+	"ossuary/internal/appendsink"
+	"ossuary/internal/config"
+	"ossuary/internal/control"
+	"ossuary/internal/intake"
+	"ossuary/internal/router"
+)
+
+const firstLane = router.FirstLane
+
+// lane is one lane of one source: its intake, and the set of its present epoch.
+type lane struct {
+	source  *config.Source
+	name    string
+	filters []string
+
+	intake      *intake.Lane
+	sinkMetrics *appendsink.Metrics
+
+	mu  sync.Mutex
+	set *appendsink.Set // of the newest epoch; nil before the first
+}
+
+func (s *Service) newLane(source *config.Source, layout router.Layout, name string, ctl *control.Log, appends *semaphore.Weighted, replicas int, log zerolog.Logger) (*lane, error) {
+	r, err := router.NewLane(layout, name)
+	if err != nil {
+		return nil, err
+	}
+	sinkMetrics, intakeMetrics := s.metrics.Lane(source.Stream, name)
+	l := &lane{source: source, name: name, filters: r.Filters(), sinkMetrics: sinkMetrics}
+	deadSeries := r.DeadSeries()
+	newSink := func(o intake.SinkOptions) (intake.Sink, error) {
+		sp, err := newSpecs(s.cfg, source)
+		if err != nil {
+			return nil, err
+		}
+		dead := sp.dead(deadSeries)
+		set := appendsink.NewSet(appendsink.Options{
+			Archive: s.cfg.Archive.Name, Source: source.Stream, Lane: name, Prefix: s.cfg.OSS.Prefix,
+			Stream: o.Stream, Store: s.store, Ledger: s.ledger, LedgerInterval: s.cfg.Ledger.Interval,
+			Budget: s.budget, Appends: appends, OpenSeries: s.cfg.Limits.OpenSeries,
+			Dead:      func() *appendsink.Spec { return dead },
+			RouteRoll: func(route string) appendsink.Roll { return sp.timing(route).roll },
+			Confirm:   o.Confirm, Forget: o.Forget,
+			Floor:   func() uint64 { return l.intake.Status().Floor },
+			Metrics: l.sinkMetrics, Log: log.With().Uint64("epoch", o.Epoch).Logger(),
+		})
+		l.mu.Lock()
+		l.set = set
+		l.mu.Unlock()
+		return &sink{set: set, specs: sp, deadLetter: o.DeadLetter}, nil
+	}
+	start := intake.Start{New: source.Start.New, Sequence: source.Start.Sequence, Time: source.Start.Time}
+	l.intake = intake.New(intake.Options{
+		Archive: s.cfg.Archive.Name, Prefix: s.cfg.OSS.Prefix, Source: source.Stream, Lane: name, Owner: s.owner,
+		JS: s.js, Ledger: s.ledger, LedgerReplicas: replicas, Control: ctl, Store: s.store,
+		Layout: layout, Start: start, NewSink: newSink,
+		MaxAckPending: s.cfg.Limits.MaxAckPending, LeaseTTL: s.cfg.Lease.TTL, LeaseOff: s.cfg.Lease.Disabled,
+		AuditEvery: s.cfg.Intake.Audit, DrainTimeout: s.cfg.Intake.DrainTimeout,
+		Metrics: intakeMetrics, Log: log,
+	})
+	return l, nil
+}
+
+func (l *lane) check(cfg *config.Config) intake.CheckOptions {
+	return intake.CheckOptions{
+		Archive: cfg.Archive.Name, Source: l.source.Stream, Lane: l.name, Filters: l.filters,
+		Start:         intake.Start{New: l.source.Start.New, Sequence: l.source.Start.Sequence, Time: l.source.Start.Time},
+		MaxAckPending: cfg.Limits.MaxAckPending, LeaseOff: cfg.Lease.Disabled,
+	}
+}
+
+// held are the series of the present epoch that the store refuses.
+func (l *lane) held() []appendsink.Hold {
+	l.mu.Lock()
+	set := l.set
+	l.mu.Unlock()
+	if set == nil {
+		return nil
+	}
+	return set.Held()
+}

@@ -1,0 +1,294 @@
+package service
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+
+	"ossuary/internal/appendsink"
+	"ossuary/internal/config"
+	"ossuary/internal/control"
+	"ossuary/internal/intake"
+	"ossuary/internal/ledger"
+	"ossuary/internal/objectstore"
+	"ossuary/internal/telemetry"
+)
+
+// closeGrace is what a stop may take beyond intake.drain_timeout: closing
+// connections and the embedded servers.
+const closeGrace = 10 * time.Second
+
+// Deps is what a service needs besides its configuration.
+type Deps struct {
+	Log    zerolog.Logger
+	Opened func(*Service) // called once everything answers, before the first event; may be nil
+}
+
+// Run opens the archive and archives until ctx ends, then drains. A nil error
+// means a clean stop.
+func Run(ctx context.Context, cfg *config.Config, d Deps) error {
+	s, err := Open(ctx, cfg, d.Log)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if d.Opened != nil {
+		d.Opened(s)
+	}
+	return s.Run(ctx)
+}
+
+// Service is one running archive.
+type Service struct {
+	cfg     *config.Config
+	log     zerolog.Logger
+	owner   string
+	started time.Time
+
+	local   *Local // nil without embedded servers
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	store   *objectstore.Client
+	ledger  *ledger.Ledger
+	budget  *appendsink.Budget
+	lanes   []*lane
+	metrics *telemetry.Metrics
+	http    net.Listener // nil if http.listen is empty
+
+	mu       sync.Mutex
+	draining bool
+
+	closing sync.Once
+}
+
+// Open connects to everything, creates what the configuration says to create,
+// and reads no event yet. The caller closes the service.
+func Open(ctx context.Context, cfg *config.Config, log zerolog.Logger) (_ *Service, err error) {
+	s := &Service{cfg: cfg, log: log, owner: ownerID(cfg), started: time.Now().UTC()}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	for _, w := range cfg.Warnings {
+		log.Warn().Str("setting", w.Path).Str("what", w.What).Str("mend", w.Mend).Msg("configuration")
+	}
+	limitMemory(cfg.Limits.Memory, log)
+	// First, since it needs nobody else and costs nothing to give back.
+	if cfg.HTTP.Listen != "" {
+		var lc net.ListenConfig
+		if s.http, err = lc.Listen(ctx, "tcp", cfg.HTTP.Listen); err != nil {
+			return nil, fmt.Errorf("http.listen %s: %w; choose a free address, or \"\" to do without", cfg.HTTP.Listen, err)
+		}
+	}
+	if cfg.Embedded.Enabled {
+		if s.local, err = StartLocal(cfg, log); err != nil {
+			return nil, err
+		}
+	}
+	if s.nc, s.js, err = ConnectNATS(ctx, cfg, log); err != nil {
+		return nil, err
+	}
+	if s.store, err = openBucket(ctx, cfg, log); err != nil {
+		return nil, err
+	}
+	replicas := cfg.Ledger.Replicas
+	for i := range cfg.Sources {
+		info, err := ensureStream(ctx, s.js, cfg, i, log)
+		if err != nil {
+			return nil, err
+		}
+		if replicas == 0 {
+			replicas = info.Config.Replicas // as the source stream's
+		}
+	}
+	s.ledger, err = ledger.Open(ctx, s.js, ledger.Config{Archive: cfg.Archive.Name, Replicas: replicas, Create: true, Log: log})
+	if err != nil {
+		return nil, fmt.Errorf("ledger bucket %s%s: %w; the user needs $KV.%[1]s%[2]s.> and the JetStream API of stream KV_%[1]s%[2]s", ledger.BucketPrefix, cfg.Archive.Name, err)
+	}
+	if err := s.openLanes(ctx, replicas); err != nil {
+		return nil, err
+	}
+	log.Info().Str("archive", cfg.Archive.Name).Str("owner", s.owner).
+		Str("nats", s.nc.ConnectedUrlRedacted()).Str("bucket", cfg.OSS.Bucket).Str("prefix", cfg.OSS.Prefix).
+		Int("lanes", len(s.lanes)).Str("http", s.HTTPAddr()).Msg("archive opened")
+	return s, nil
+}
+
+func (s *Service) openLanes(ctx context.Context, replicas int) error {
+	s.budget = appendsink.NewBudget(s.cfg.Limits.Memory)
+	appends := semaphore.NewWeighted(int64(max(1, s.cfg.Limits.ParallelAppends)))
+	b := ReadBuild()
+	s.metrics = telemetry.New(b.Version, b.Commit, s.budget)
+	for i, layout := range s.cfg.Layouts() {
+		source := &s.cfg.Sources[i]
+		log := s.log.With().Str("source", source.Stream).Logger()
+		ctl, err := control.Open(ctx, s.store, control.Options{
+			Archive: s.cfg.Archive.Name, Prefix: s.cfg.OSS.Prefix, Source: source.Stream, Writer: s.owner, Log: log,
+		})
+		if err != nil {
+			return fmt.Errorf("control log of stream %s: %w", source.Stream, err)
+		}
+		for _, name := range layout.LaneNames() {
+			l, err := s.newLane(source, layout, name, ctl, appends, replicas, log.With().Str("lane", name).Logger())
+			if err != nil {
+				return fmt.Errorf("sources[%d] %s, lane %s: %w", i, source.Stream, name, err)
+			}
+			if err := s.checkLane(ctx, i, l); err != nil {
+				return err
+			}
+			s.lanes = append(s.lanes, l)
+		}
+	}
+	return nil
+}
+
+// checkLane asks the server whether the stream can be archived as configured.
+func (s *Service) checkLane(ctx context.Context, i int, l *lane) error {
+	found, err := intake.Check(ctx, s.js, l.check(s.cfg))
+	if err != nil {
+		return fmt.Errorf("sources[%d].stream: %w", i, err)
+	}
+	for _, f := range found {
+		if f.Refuse {
+			return fmt.Errorf("sources[%d].stream %s: %s", i, l.source.Stream, f)
+		}
+		if l.name == firstLane {
+			s.log.Warn().Str("source", l.source.Stream).Str("what", f.What).Str("mend", f.Mend).Msg("stream settings")
+		}
+	}
+	return nil
+}
+
+// Run archives until ctx ends, then drains.
+func (s *Service) Run(ctx context.Context) error {
+	// The server outlives the lanes, so that a probe can see them drain.
+	httpCtx, stopHTTP := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopHTTP()
+	web := make(chan error, 1)
+	if s.http != nil {
+		h := telemetry.Handler(s, s.metrics.Registry(), s.log)
+		go func() { web <- telemetry.Serve(httpCtx, s.http, h) }()
+	} else {
+		web <- nil
+	}
+	defer context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		s.draining = true
+		s.mu.Unlock()
+		s.log.Info().Dur("timeout", s.cfg.Intake.DrainTimeout).Msg("draining")
+	})()
+
+	g, lanesCtx := errgroup.WithContext(ctx)
+	for _, l := range s.lanes {
+		g.Go(func() error {
+			// Drains by itself when its context ends, in the documented order.
+			if err := l.intake.Run(lanesCtx); err != nil {
+				return fmt.Errorf("stream %s, lane %s: %w", l.source.Stream, l.name, err)
+			}
+			return nil
+		})
+	}
+	err := g.Wait()
+	if s.nc.IsConnected() { // the last acknowledgements are still in the buffer
+		bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeGrace)
+		if ferr := s.nc.FlushWithContext(bounded); ferr != nil {
+			s.log.Warn().Err(ferr).Msg("last acknowledgements may come again")
+		}
+		cancel()
+	}
+	stopHTTP()
+	if werr := <-web; werr != nil {
+		s.log.Warn().Err(werr).Msg("HTTP server ended badly")
+	}
+	if err == nil {
+		s.log.Info().Msg("stopped")
+	}
+	return err
+}
+
+// Close ends the connections and the embedded servers. It may be called twice.
+func (s *Service) Close() {
+	s.closing.Do(func() {
+		if s.http != nil {
+			_ = s.http.Close() // closed already after a run
+		}
+		if s.nc != nil {
+			s.nc.Close()
+		}
+		if s.store != nil {
+			s.store.Close()
+		}
+		if s.local != nil {
+			s.local.Close()
+		}
+	})
+}
+
+// HTTPAddr is where telemetry is served, "" if nowhere.
+func (s *Service) HTTPAddr() string {
+	if s.http == nil {
+		return ""
+	}
+	return s.http.Addr().String()
+}
+
+// openBucket makes the client, creates the bucket if the configuration says so,
+// and sees that it answers.
+func openBucket(ctx context.Context, cfg *config.Config, log zerolog.Logger) (*objectstore.Client, error) {
+	c, err := OpenStore(cfg)
+	if err != nil {
+		return nil, err
+	}
+	err = reachStore(ctx, cfg, c)
+	if err != nil && cfg.OSS.CreateBucket && noSuchBucket(err) {
+		if err = c.CreateBucket(ctx); err == nil {
+			log.Info().Str("bucket", cfg.OSS.Bucket).Msg("bucket created")
+			err = reachStore(ctx, cfg, c)
+		} else {
+			err = explainStore(cfg, fmt.Errorf("oss.create_bucket: %w", err))
+		}
+	}
+	if err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// ownerID names this process in leases and control logs. Two processes never
+// share one, unless they do without a lease: then it must survive a restart, so
+// that an instance finds its own horizon again, and nats.name tells them apart.
+func ownerID(cfg *config.Config) string {
+	host, err := os.Hostname()
+	if err != nil || host == "" {
+		host = "unknown"
+	}
+	if cfg.Lease.Disabled {
+		return host + "-" + cfg.NATS.Name
+	}
+	return fmt.Sprintf("%s-%d-%s", host, os.Getpid(), nuid.Next())
+}
+
+// limitMemory tells the runtime what waiting events may take, twice over for
+// encoding, compression and requests, and half a gigabyte for everything else.
+// A soft limit: the collector works harder near it.
+func limitMemory(events int64, log zerolog.Logger) {
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return
+	}
+	limit := 2*events + 512<<20
+	debug.SetMemoryLimit(limit)
+	log.Debug().Int64("bytes", limit).Msg("memory limit of the runtime set")
+}

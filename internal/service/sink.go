@@ -1,0 +1,160 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/hashicorp/golang-lru/v2/simplelru"
+
+	"ossuary/internal/appendsink"
+	"ossuary/internal/config"
+	"ossuary/internal/event"
+	"ossuary/internal/object"
+	"ossuary/internal/router"
+)
+
+// sink takes what the intake has routed to the set that appends it. Put belongs
+// to the intake's goroutine.
+type sink struct {
+	set        *appendsink.Set
+	specs      *specs
+	deadLetter func(slot uint64) // told before the slot can be confirmed
+}
+
+// Put hands one event over. An event that its route cannot encode goes to the
+// dead letters, like one for which the router could make no name.
+func (s *sink) Put(ctx context.Context, layout int, t router.Target, e *event.Event, slot uint64) error {
+	if t.Poison != "" {
+		name := ""
+		if t.Route != nil {
+			name = t.Route.Name
+		}
+		s.deadLetter(slot)
+		return s.set.AddDead(ctx, e, t.Poison, name, slot)
+	}
+	spec, err := s.specs.of(layout, t)
+	if err != nil {
+		return err
+	}
+	err = s.set.Add(ctx, spec, e, slot)
+	var poison *event.PoisonError
+	if errors.As(err, &poison) {
+		s.deadLetter(slot)
+		return s.set.AddDead(ctx, e, poison.Reason, spec.Route, slot)
+	}
+	return err
+}
+
+// Run appends until ctx ends or the epoch cannot go on.
+func (s *sink) Run(ctx context.Context) error { return s.set.Run(ctx) }
+
+// Drain waits until all that was put is archived.
+func (s *sink) Drain(ctx context.Context) error { return s.set.Drain(ctx) }
+
+// specs makes the specification of each series once, since the set compares them
+// by pointer. One dropped from the cache and made again costs a frame, no more.
+// What an event looks like comes from the layout under which it was routed; when
+// its batch is sent and its segment sealed comes from the route of that name in
+// the configuration of today, or the defaults if there is none.
+type specs struct {
+	rules    map[string]timing // read-only
+	defaults timing
+	create   map[event.Codec]*object.Create
+	cache    *simplelru.LRU[specKey, *appendsink.Spec]
+}
+
+type timing struct {
+	flush appendsink.Flush
+	roll  appendsink.Roll
+}
+
+type specKey struct {
+	layout        int
+	route, series string
+}
+
+func newSpecs(cfg *config.Config, source *config.Source) (*specs, error) {
+	cache, err := simplelru.NewLRU[specKey, *appendsink.Spec](max(1024, cfg.Limits.OpenSeries), nil)
+	if err != nil {
+		return nil, fmt.Errorf("caching series: %w", err)
+	}
+	s := &specs{
+		rules:    make(map[string]timing, len(source.Routes)),
+		defaults: timingOf(cfg.Defaults.Flush, cfg.Defaults.Roll),
+		create:   creates(cfg.Archive.Name),
+		cache:    cache,
+	}
+	for _, r := range source.Routes {
+		s.rules[r.Name] = timingOf(r.Flush, r.Roll)
+	}
+	return s, nil
+}
+
+func timingOf(f config.Flush, r config.Roll) timing {
+	return timing{
+		flush: appendsink.Flush{Size: f.Size, Events: f.Events, Linger: f.Linger},
+		roll:  appendsink.Roll{Size: r.Size, Age: r.Age, Idle: r.Idle},
+	}
+}
+
+// creates says what is stored with each kind of object. Content-Encoding is left
+// out on purpose: clients that see it unpack what they download, and then its
+// length and CRC are no longer the object's.
+func creates(archive string) map[event.Codec]*object.Create {
+	meta := map[string]string{"ossuary-archive": archive, "ossuary-format": fmt.Sprint(event.Version)}
+	return map[event.Codec]*object.Create{
+		event.Gzip:  {ContentType: "application/gzip", Meta: meta},
+		event.Zstd:  {ContentType: "application/zstd", Meta: meta},
+		event.Plain: {ContentType: "application/x-ndjson", Meta: meta},
+	}
+}
+
+func (s *specs) timing(route string) timing {
+	if t, ok := s.rules[route]; ok {
+		return t
+	}
+	return s.defaults
+}
+
+func (s *specs) of(layout int, t router.Target) (*appendsink.Spec, error) {
+	key := specKey{layout, t.Route.Name, t.Series}
+	if spec, ok := s.cache.Get(key); ok {
+		return spec, nil
+	}
+	spec, err := s.build(layout, t)
+	if err != nil {
+		return nil, err
+	}
+	s.cache.Add(key, spec)
+	return spec, nil
+}
+
+func (s *specs) build(layout int, t router.Target) (*appendsink.Spec, error) {
+	r := t.Route
+	spec := &appendsink.Spec{Series: t.Series, Route: r.Name, Audit: r.Audit, Layout: layout}
+	// Layouts are checked before they are written, so these fail only where a
+	// newer program wrote one, which must not be guessed at.
+	var err error
+	if spec.Encoder.Format, err = event.ParseFormat(r.Format); err == nil {
+		if spec.Codec, err = event.ParseCodec(r.Codec); err == nil {
+			if spec.Encoder.Payload, err = event.ParsePayload(r.Payload); err == nil {
+				spec.Encoder.Newline, err = event.ParseNewline(r.Newline)
+			}
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("layout %d, route %s: %w", layout, r.Name, err)
+	}
+	t2 := s.timing(r.Name)
+	spec.Flush, spec.Roll, spec.Create = t2.flush, t2.roll, s.create[spec.Codec]
+	return spec, nil
+}
+
+// dead is the specification of a lane's dead letters.
+func (s *specs) dead(series string) *appendsink.Spec {
+	return &appendsink.Spec{
+		Series: series, Codec: event.Gzip,
+		Flush: s.defaults.flush, Roll: s.defaults.roll, Create: s.create[event.Gzip],
+	}
+}

@@ -1,0 +1,109 @@
+package service
+
+import (
+	"time"
+
+	"ossuary/internal/appendsink"
+	"ossuary/internal/intake"
+	"ossuary/internal/telemetry"
+)
+
+// Status is what a running service does at one moment.
+type Status struct {
+	Archive  string       `json:"archive"`
+	Owner    string       `json:"owner"`
+	Build    Build        `json:"build"`
+	Started  time.Time    `json:"started"`
+	Draining bool         `json:"draining"`
+	NATS     Server       `json:"nats"`
+	OSS      Bucket       `json:"oss"`
+	Memory   Memory       `json:"memory"`
+	Lanes    []LaneStatus `json:"lanes"`
+}
+
+// Server is the NATS server that the service is connected to.
+type Server struct {
+	URL       string `json:"url"`
+	Version   string `json:"version"`
+	Connected bool   `json:"connected"`
+}
+
+// Bucket is where the objects go.
+type Bucket struct {
+	Endpoint string `json:"endpoint"`
+	Bucket   string `json:"bucket"`
+	Prefix   string `json:"prefix"`
+}
+
+// Memory is what waiting events take, in bytes.
+type Memory struct {
+	Limit int64 `json:"limit"`
+	Used  int64 `json:"used"`
+	Held  int64 `json:"held"` // of used: in held series
+}
+
+// LaneStatus is one lane, with what this process has done for it.
+type LaneStatus struct {
+	intake.Status
+	Archived   int64             `json:"archived"`    // events in confirmed appends
+	Appends    int64             `json:"appends"`     // confirmed
+	Bytes      int64             `json:"bytes"`       // stored by them
+	OpenSeries int64             `json:"open_series"` // in memory
+	Held       []appendsink.Hold `json:"held,omitempty"`
+}
+
+// Report is the service at this moment.
+func (s *Service) Report() Status {
+	used, held := s.budget.Used()
+	st := Status{
+		Archive: s.cfg.Archive.Name, Owner: s.owner, Build: ReadBuild(), Started: s.started, Draining: s.isDraining(),
+		NATS:   Server{URL: s.nc.ConnectedUrlRedacted(), Version: s.nc.ConnectedServerVersion(), Connected: s.nc.IsConnected()},
+		OSS:    Bucket{Endpoint: s.cfg.OSS.Endpoint, Bucket: s.cfg.OSS.Bucket, Prefix: s.cfg.OSS.Prefix},
+		Memory: Memory{Limit: s.budget.Limit(), Used: used, Held: held},
+	}
+	for _, l := range s.lanes {
+		m := l.sinkMetrics
+		st.Lanes = append(st.Lanes, LaneStatus{
+			Status: l.intake.Status(), Held: l.held(),
+			Archived: m.Events.Load(), Appends: m.Appends.Load(), Bytes: m.Bytes.Load(), OpenSeries: m.OpenSeries.Load(),
+		})
+	}
+	return st
+}
+
+// Status implements telemetry's subject.
+func (s *Service) Status() any { return s.Report() }
+
+func (s *Service) isDraining() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.draining
+}
+
+// NotReady implements telemetry's subject. A lane that stands by is ready: it
+// waits for another instance to stop, which must be able to wait for it in turn
+// when instances are replaced one by one.
+func (s *Service) NotReady() []telemetry.Reason {
+	var out []telemetry.Reason
+	if s.isDraining() {
+		out = append(out, telemetry.Reason{What: "service", Name: s.cfg.Archive.Name, Reason: "stopping"})
+	}
+	if !s.nc.IsConnected() {
+		out = append(out, telemetry.Reason{What: "nats", Name: s.cfg.Archive.Name, Reason: "not connected"})
+	}
+	for _, l := range s.lanes {
+		st := l.intake.Status()
+		name := st.Source + "/" + st.Lane
+		if st.State != intake.Running && st.State != intake.Standby {
+			why := string(st.State)
+			if st.Reason != "" {
+				why += ": " + st.Reason
+			}
+			out = append(out, telemetry.Reason{What: "lane", Name: name, Reason: why, Since: st.Since})
+		}
+		for _, h := range l.held() {
+			out = append(out, telemetry.Reason{What: "series", Name: name + " " + h.Series, Reason: h.Reason, Since: h.Since})
+		}
+	}
+	return out
+}

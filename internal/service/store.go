@@ -1,0 +1,105 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"ossuary/internal/config"
+	"ossuary/internal/object"
+	"ossuary/internal/objectstore"
+)
+
+// OpenStore makes the client of the bucket; nothing is sent yet.
+func OpenStore(cfg *config.Config) (*objectstore.Client, error) {
+	o := cfg.OSS
+	b := ReadBuild()
+	c, err := objectstore.New(objectstore.Options{
+		Endpoint: o.Endpoint, Region: o.Region, Bucket: o.Bucket,
+		Credentials:    credentialsOf(o),
+		PathStyle:      o.PathStyle,
+		CNAME:          o.CNAME,
+		AuthVersion:    o.AuthVersion,
+		ConnectTimeout: o.ConnectTimeout,
+		Timeout:        o.Timeout,
+		MaxConns:       max(64, cfg.Limits.ParallelAppends+16), // reads and control appends beside the appends
+		UserAgent:      "ossuary/" + b.Version,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("oss: %w", err)
+	}
+	return c, nil
+}
+
+// credentialsOf asks for the keys anew with every request, so that rotated ones
+// need no restart: from the configuration, or the environment if that has none.
+func credentialsOf(o config.OSS) func() (objectstore.Credentials, error) {
+	return func() (objectstore.Credentials, error) {
+		id, secret, token, err := o.Credentials()
+		if err != nil {
+			return objectstore.Credentials{}, err
+		}
+		if id == "" && secret == "" {
+			id, secret, token = os.Getenv("OSS_ACCESS_KEY_ID"), os.Getenv("OSS_ACCESS_KEY_SECRET"), os.Getenv("OSS_SESSION_TOKEN")
+		}
+		if id == "" || secret == "" {
+			return objectstore.Credentials{}, errors.New("no access key: set oss.access_key_id and oss.access_key_secret, or OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET in the environment")
+		}
+		return objectstore.Credentials{AccessKeyID: id, AccessKeySecret: secret, SecurityToken: token}, nil
+	}
+}
+
+func noSuchBucket(err error) bool {
+	var e *object.Error
+	return errors.As(err, &e) && e.Code == "NoSuchBucket"
+}
+
+// reachStore makes one small request, so that a wrong endpoint, bucket or key is
+// told before anything is read from a stream.
+func reachStore(ctx context.Context, cfg *config.Config, c *objectstore.Client) error {
+	stop := errors.New("one is enough")
+	err := c.List(ctx, cfg.OSS.Prefix+"_ossuary/", func(object.Entry) error { return stop })
+	if err == nil || errors.Is(err, stop) {
+		return nil
+	}
+	return explainStore(cfg, err)
+}
+
+// explainStore says which setting keeps the store from serving us.
+func explainStore(cfg *config.Config, err error) error {
+	o := cfg.OSS
+	where := fmt.Sprintf("oss.endpoint %s, oss.bucket %s", o.Endpoint, o.Bucket)
+	var e *object.Error
+	if !errors.As(err, &e) {
+		return fmt.Errorf("%s: %w", where, err)
+	}
+	mend := ""
+	switch {
+	case e.Kind == object.InDoubt && e.Status == 0:
+		mend = "nothing answers there: correct oss.endpoint, or start what should listen"
+	case e.Code == "NoSuchBucket":
+		mend = "create the bucket, or correct oss.bucket and oss.endpoint"
+	case e.Code == "InvalidAccessKeyId", e.Code == "SignatureDoesNotMatch", e.Code == "InvalidSecurityToken", e.Code == "SecurityTokenExpired":
+		mend = "correct " + keySetting(o)
+	case e.Code == "RequestTimeTooSkewed":
+		mend = "set this machine's clock"
+	case e.Kind == object.Refused && e.Hint == "":
+		mend = "grant the user oss:PutObject, oss:GetObject and oss:ListObjects on the bucket, or correct " + keySetting(o)
+	}
+	if mend != "" && mend != e.Hint {
+		return fmt.Errorf("%s: %w; %s", where, err, mend)
+	}
+	return fmt.Errorf("%s: %w", where, err)
+}
+
+// keySetting names where the key came from.
+func keySetting(o config.OSS) string {
+	switch {
+	case o.AccessKeyIDFile != "" || o.AccessKeySecretFile != "":
+		return "oss.access_key_id_file and oss.access_key_secret_file"
+	case o.AccessKeyID == "" && os.Getenv("OSS_ACCESS_KEY_ID") != "":
+		return "OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET in the environment (oss.access_key_id is not set)"
+	}
+	return "oss.access_key_id and oss.access_key_secret"
+}
