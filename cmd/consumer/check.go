@@ -1,0 +1,62 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"ossuary/internal/service"
+)
+
+func (a *app) checkCommand() *cobra.Command {
+	var asJSON, show bool
+	c := &cobra.Command{
+		Use:   "check",
+		Short: "Try out configuration, NATS, streams and OSS without archiving",
+		Long: `check connects to everything that run needs, looks at the streams' settings,
+routes some of their messages without archiving them, and appends a line to
+_ossuary/check/check.txt under the archive's prefix to see that it may. It exits 0
+if nothing keeps the archive from running, 2 otherwise; warnings do not count.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, log, err := a.load(c)
+			if err != nil {
+				return err
+			}
+			if show {
+				_, err := a.stdout.Write(cfg.Print())
+				return err
+			}
+			found := service.Check(c.Context(), cfg, log)
+			if err := c.Context().Err(); err != nil {
+				return err
+			}
+			if asJSON {
+				err = a.printJSON(found)
+			} else {
+				for _, f := range found {
+					if _, err = fmt.Fprintf(a.stdout, "%-8s %s: %s\n", f.Level, f.What, f); err != nil {
+						break
+					}
+				}
+			}
+			if err != nil {
+				return err
+			}
+			return a.checked(found)
+		},
+	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.Flags().BoolVar(&show, "print", false, "print the effective configuration, secrets hidden, and check nothing else")
+	return c
+}
+
+// checked repeats the first problem, which is what a person sees last.
+func (a *app) checked(found []service.Checked) error {
+	for _, f := range found {
+		if f.Level == service.CheckProblem {
+			return fmt.Errorf("%s: %s", f.What, f)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,74 @@
+// Command consumer archives NATS JetStream streams into Alibaba Cloud OSS
+// appendable objects, and reads, explains and proves what it archived.
+//
+//	consumer run ──> service.Run ──> intake.Lane (one per source and lane)
+//	                     │               │ events in stream order
+//	                     │               v
+//	                     │           appendsink.Set ──> objectstore ──> OSS
+//	                     │               │
+//	                     │               v
+//	                     ├──> ledger (NATS KV), control log (OSS)
+//	                     └──> telemetry (HTTP)
+//
+//	consumer verify, cat, ledger ──> archive ──> objectstore or a directory
+//
+// This package holds flags, signals, printing and exit codes; what the commands
+// do stands in internal/service and internal/archive.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+)
+
+// The exit codes, the same for every command.
+const (
+	exitGood        = 0
+	exitFound       = 1   // the command ran and found something wrong
+	exitUnable      = 2   // used wrongly, or could not run
+	exitInterrupted = 130 // a signal ended it before its work was done
+)
+
+func main() {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		cancel() // drain
+		<-signals
+		os.Exit(exitInterrupted) // not even that: what was not confirmed comes again
+	}()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run is the whole program: the end of ctx is the first signal.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	a := &app{stdout: stdout, stderr: stderr}
+	root := a.command()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	switch {
+	case err == nil:
+		return exitGood
+	case errors.Is(err, errFound):
+		// The command has printed what it found.
+		return exitFound
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		fmt.Fprintln(stderr, "consumer: interrupted")
+		return exitInterrupted
+	}
+	fmt.Fprintf(stderr, "consumer: %s\n", strings.TrimSpace(err.Error()))
+	return exitUnable
+}
+
+// errFound ends a command that ran well and found something wrong.
+var errFound = errors.New("something is wrong")
