@@ -227,6 +227,26 @@ func TestGarbage(t *testing.T) {
 	})
 }
 
+// Bytes that come in pieces are a line or not, the same for all readers.
+func TestLineInPieces(t *testing.T) {
+	s := objecttest.New()
+	a := open(t, s, options())
+	update(t, a, begin)
+	_, st := newest(t, s)
+	st.Position, st.ID, st.Number, st.Base = int64(len(s.Bytes(firstKey))), "x", 2, 4711
+	line, err := json.Marshal(st)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range [][]byte{line[:40], line[40:], []byte("\n")} {
+		s.AppendRaw(firstKey, p)
+		agree(t, s, a, open(t, s, options()))
+	}
+	if st := a.State(); st.Base != 4711 {
+		t.Fatalf("%+v", st)
+	}
+}
+
 // A line whose newline was cut off must not become one when the next writer, who
 // did not see it, goes on behind it.
 func TestTornLine(t *testing.T) {
