@@ -27,7 +27,7 @@ type Target struct {
 	Put    func(ctx context.Context, key string, p []byte) error
 	Delete func(ctx context.Context, key string) error
 	Prefix string // of all keys that the tests use; nothing else may have it
-	Many   int    // objects in the listing test; 0: enough for three pages
+	Many   int    // objects in the listing test; 0: enough for two pages
 }
 
 // Conformance checks what the rest of Ossuary takes for granted of a store. It
@@ -265,7 +265,7 @@ func (c conformance) names(t *testing.T) {
 func (c conformance) list(t *testing.T) {
 	many := c.Many
 	if many == 0 {
-		many = 2100
+		many = 1050
 	}
 	var want []string
 	for i := range many {
