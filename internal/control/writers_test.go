@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"ossuary/internal/object"
 	"ossuary/internal/object/objecttest"
 )
 
@@ -164,4 +165,36 @@ func (w *world) life(name string) {
 			w.t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// pretender answers the first append as a redirected request is answered by the
+// SDK: no error, and nothing done.
+type pretender struct {
+	*objecttest.Store
+	pretended bool
+}
+
+func (p *pretender) Append(ctx context.Context, key string, position int64, body []byte, c *object.Create) (object.Appended, error) {
+	if !p.pretended {
+		p.pretended = true
+		return object.Appended{}, nil
+	}
+	return p.Store.Append(ctx, key, position, body, c)
+}
+
+func TestConfirmationIsChecked(t *testing.T) {
+	p := &pretender{Store: objecttest.New()}
+	a := open(t, p, options())
+	update(t, a, begin)
+	if st := agree(t, p.Store, a); !p.pretended || st.Number != 1 {
+		t.Fatalf("%+v", st)
+	}
+	// Right length, other bytes before: what is written is not what was read.
+	p.Flip(firstKey, 20)
+	var blocked *BlockedError
+	synctest.Test(t, func(t *testing.T) {
+		if _, err := a.Update(t.Context(), raise("a", 5)); !errors.As(err, &blocked) {
+			t.Fatal(err)
+		}
+	})
 }
