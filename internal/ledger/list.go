@@ -103,7 +103,7 @@ func (l *Ledger) scan(ctx context.Context, pattern string, put func(jetstream.Ke
 		cancel()
 		_ = w.Stop()
 		go func() {
-			for range w.Updates() { //nolint:revive // empties the channel until it is closed
+			for range w.Updates() {
 			}
 		}()
 	}()
