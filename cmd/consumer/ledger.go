@@ -176,4 +176,49 @@ func (a *app) ledgerShow() *cobra.Command {
 	}
 }
 
-func (a *app) ledgerRebuild() *cobra.Command { return &cobra.Command{Use: "rebuild"} }
+func (a *app) ledgerRebuild() *cobra.Command {
+	var force, asJSON bool
+	c := &cobra.Command{
+		Use:   "rebuild",
+		Short: "Make the ledger again from the objects",
+		Long: `rebuild reads the archive, empties the ledger and writes it anew. It is never
+needed for safety: a service without a ledger finds its way by itself, only slower.
+It exits 1 if a part of the archive could not be read.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			cfg, log, err := a.load(c)
+			if err != nil {
+				return err
+			}
+			arch, err := a.openLedger(c, true)
+			if err != nil {
+				return err
+			}
+			defer arch.Close()
+			bar := a.progress(-1, "reading the archive", true)
+			r, err := service.RebuildLedger(c.Context(), cfg, arch, force, log, func(done, total int64) {
+				bar.ChangeMax64(max(total, 1))
+				_ = bar.Set64(done)
+			})
+			_ = bar.Finish()
+			if err != nil {
+				return err
+			}
+			for _, f := range r.Problems {
+				fmt.Fprintf(a.stderr, "problem: %s\n", f)
+			}
+			if asJSON {
+				err = a.printJSON(r)
+			} else {
+				_, err = fmt.Fprintf(a.stdout, "%s: %d lanes, %d tails\n", r.Bucket, r.Lanes, r.Tails)
+			}
+			if err == nil && len(r.Problems) > 0 {
+				err = errFound
+			}
+			return err
+		},
+	}
+	c.Flags().BoolVar(&force, "force", false, "even if a service seems to be running")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}

@@ -25,6 +25,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // The exit codes, the same for every command.
@@ -35,6 +36,10 @@ const (
 	exitInterrupted = 130 // a signal ended it before its work was done
 )
 
+// echo is how long further signals count as the first one: `timeout`, and shells
+// and runners in between, pass a signal on that the process group got already.
+const echo = 500 * time.Millisecond
+
 func main() {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
@@ -42,8 +47,12 @@ func main() {
 	go func() {
 		<-signals
 		cancel() // drain
-		<-signals
-		os.Exit(exitInterrupted) // not even that: what was not confirmed comes again
+		first := time.Now()
+		for range signals {
+			if time.Since(first) > echo {
+				os.Exit(exitInterrupted) // not even that: what was not confirmed comes again
+			}
+		}
 	}()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }

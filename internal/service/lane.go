@@ -3,7 +3,6 @@ package service
 import (
 	"sync"
 
-	"github.com/rs/zerolog"
 	"golang.org/x/sync/semaphore"
 
 	"ossuary/internal/appendsink"
@@ -28,7 +27,7 @@ type lane struct {
 	set *appendsink.Set // of the newest epoch; nil before the first
 }
 
-func (s *Service) newLane(source *config.Source, layout router.Layout, name string, ctl *control.Log, appends *semaphore.Weighted, replicas int, log zerolog.Logger) (*lane, error) {
+func (s *Service) newLane(source *config.Source, layout router.Layout, name string, ctl *control.Log, appends *semaphore.Weighted, replicas int) (*lane, error) {
 	r, err := router.NewLane(layout, name)
 	if err != nil {
 		return nil, err
@@ -36,6 +35,7 @@ func (s *Service) newLane(source *config.Source, layout router.Layout, name stri
 	sinkMetrics, intakeMetrics := s.metrics.Lane(source.Stream, name)
 	l := &lane{source: source, name: name, filters: r.Filters(), sinkMetrics: sinkMetrics}
 	deadSeries := r.DeadSeries()
+	log := s.log.With().Str("source", source.Stream).Str("lane", name).Logger()
 	newSink := func(o intake.SinkOptions) (intake.Sink, error) {
 		sp, err := newSpecs(s.cfg, source)
 		if err != nil {
@@ -64,7 +64,7 @@ func (s *Service) newLane(source *config.Source, layout router.Layout, name stri
 		Layout: layout, Start: start, NewSink: newSink,
 		MaxAckPending: s.cfg.Limits.MaxAckPending, LeaseTTL: s.cfg.Lease.TTL, LeaseOff: s.cfg.Lease.Disabled,
 		AuditEvery: s.cfg.Intake.Audit, DrainTimeout: s.cfg.Intake.DrainTimeout,
-		Metrics: intakeMetrics, Log: log,
+		Metrics: intakeMetrics, Log: s.log, // names source and lane itself
 	})
 	return l, nil
 }

@@ -141,7 +141,7 @@ func (s *Service) openLanes(ctx context.Context, replicas int) error {
 			return fmt.Errorf("control log of stream %s: %w", source.Stream, err)
 		}
 		for _, name := range layout.LaneNames() {
-			l, err := s.newLane(source, layout, name, ctl, appends, replicas, log.With().Str("lane", name).Logger())
+			l, err := s.newLane(source, layout, name, ctl, appends, replicas)
 			if err != nil {
 				return fmt.Errorf("sources[%d] %s, lane %s: %w", i, source.Stream, name, err)
 			}
