@@ -165,11 +165,11 @@ func TestTails(t *testing.T) {
 	}
 	value := []byte(`{"v":1,"key":"k","segment":1,"position":5,"crc64":"9"}`)
 	for i := range n {
-		if _, err := js.PublishAsync("$KV."+l.Bucket()+".tail.S.l."+ledger.EscapeName(fmt.Sprintf("a.%d/é", i)), value); err != nil {
+		if err := js.Conn().Publish("$KV."+l.Bucket()+".tail.S.l."+ledger.EscapeName(fmt.Sprintf("a.%d/é", i)), value); err != nil {
 			t.Fatal(err)
 		}
 	}
-	<-js.PublishAsyncComplete()
+	// Acknowledged after all that this connection has sent before it.
 	if _, err := kv.Put(ctx, "tail.S.other.x", value); err != nil {
 		t.Fatal(err)
 	}
