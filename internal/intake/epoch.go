@@ -208,7 +208,14 @@ func (l *Lane) settle(ctx context.Context, s jetstream.Stream, st control.State,
 	if err != nil {
 		return st, fmt.Errorf("writing the control log: %w", err)
 	}
-	if next.Stream.Incarnation != l.incarnation {
+	incarnation := judged.Stream.Incarnation
+	if begin != nil {
+		incarnation = begin.id.Incarnation
+	}
+	if next.Layout() != n || next.Stream.Incarnation != incarnation {
+		return st, errMoved // right behind our line
+	}
+	if incarnation != l.incarnation {
 		l.handed.Store(0)
 	}
 	l.layout, l.incarnation, l.point, l.known, l.reused = n, next.Stream.Incarnation, *point, true, nil

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 
 	"ossuary/internal/control"
 	"ossuary/internal/object"
@@ -115,16 +113,9 @@ func (l *Lane) loadLayout(ctx context.Context, n int) (router.Layout, error) {
 // there is none. Ours alone may be there without a control log: it is stored
 // first, and a crash may come between the two.
 func (l *Lane) strangeLayout(ctx context.Context) (int, error) {
-	dir := l.opt.Prefix + "_ossuary/layout/"
-	var numbers []int
-	err := l.opt.Store.List(ctx, dir, func(e object.Entry) error {
-		if n, err := strconv.Atoi(strings.TrimSuffix(strings.TrimPrefix(e.Key, dir), ".json")); err == nil {
-			numbers = append(numbers, n)
-		}
-		return nil
-	})
+	numbers, err := control.Layouts(ctx, l.opt.Store, l.opt.Prefix)
 	if err != nil {
-		return 0, fmt.Errorf("listing the layouts: %w", err)
+		return 0, err
 	}
 	for _, n := range numbers {
 		layout, err := l.loadLayout(ctx, n)
