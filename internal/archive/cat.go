@@ -25,7 +25,7 @@ const clockSkew = time.Hour
 // letters.
 type Selection struct {
 	Subjects []string  // NATS filters, any of which takes the event's subject; nil: all
-	Series   string    // prefix of the series' name, or a glob in the sense of path.Match if it has one of *?[
+	Series   string    // prefix of the series' name, or a glob in the sense of path.Match if it has one of *?[\
 	From, To uint64    // stream sequences, inclusive; To 0: no end
 	Since    time.Time // inclusive; zero: no bound
 	Until    time.Time // exclusive; zero: no bound
@@ -33,16 +33,27 @@ type Selection struct {
 	Tail     int       // of these only the newest so many, in the order of their time; 0: all
 }
 
+// globMarks make a series name a glob.
+const globMarks = `*?[\`
+
 // takesSeries reports whether events of the series may be wanted.
 func (s *Selection) takesSeries(name string) bool {
 	if isDead(name) != s.Dead && !(s.Series != "" && isDead(s.Series)) {
 		return false
 	}
-	if !strings.ContainsAny(s.Series, "*?[") {
+	if !strings.ContainsAny(s.Series, globMarks) {
 		return strings.HasPrefix(name, s.Series)
 	}
 	ok, _ := path.Match(s.Series, name)
 	return ok
+}
+
+// literal is what all wanted series' names begin with.
+func (s *Selection) literal() string {
+	if i := strings.IndexAny(s.Series, globMarks); i >= 0 {
+		return s.Series[:i]
+	}
+	return s.Series
 }
 
 // Check refuses what could not select anything.
@@ -162,7 +173,7 @@ func Cat(ctx context.Context, st store, prefix, archive string, sel Selection) i
 			yield(nil, err)
 			return
 		}
-		inv, err := Walk(ctx, st, prefix)
+		inv, err := walkBelow(ctx, st, prefix, sel.literal())
 		if err != nil {
 			yield(nil, err)
 			return

@@ -160,6 +160,7 @@ type controlObject struct {
 	read   int64  // bytes looked at; ends with a line
 	source string // as its lines say, "" before the first
 	told   int64  // foreign bytes already noted end here
+	ended  bool   // a line named the next object: what follows counts for nobody
 }
 
 func newControlReader(st store, prefix, archive string, col *collector) *controlReader {
@@ -265,7 +266,7 @@ func (c *controlReader) parse(key string, o *controlObject, at int64, p []byte, 
 	case err == nil && s.Version > control.Version:
 		c.problem(s.Source, key, at, "verify with a newer version of this program", "a line of version %d, this program reads up to %d", s.Version, control.Version)
 		return
-	case err != nil || !whole || s.Position != at || s.Number < 1:
+	case err != nil || !whole || o.ended || s.Position != at || s.Number < 1 || s.ID == "" || len(s.Layouts) == 0:
 		if end := at + int64(len(p)); end > o.told {
 			o.told = end
 			c.col.note(Finding{Source: o.source, Key: key, Position: at,
@@ -284,7 +285,7 @@ func (c *controlReader) parse(key string, o *controlObject, at int64, p []byte, 
 		c.problem(o.source, key, at, "two sources must not share a control log", "a line of source %q", s.Source)
 		return
 	}
-	o.source = s.Source
+	o.source, o.ended = s.Source, s.Next != ""
 	h := c.sources[s.Source]
 	if h == nil {
 		h = &history{source: s.Source, lives: map[int]*life{}}

@@ -161,7 +161,8 @@ func (s *scan) findFrame(ctx context.Context, position int64) (*event.Frame, err
 	base := position // of buf[0]
 	for eof := false; !eof; {
 		have := len(buf)
-		buf = append(buf, make([]byte, window+event.MaxHead-have)...)
+		room := min(int64(window+event.MaxHead-have), s.info.Length-base-int64(have)+1)
+		buf = append(buf, make([]byte, room)...)
 		n, err := io.ReadFull(in, buf[have:])
 		buf = buf[:have+n]
 		switch {

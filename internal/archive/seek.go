@@ -79,8 +79,9 @@ func (c *reading) lastIncarnation(w *walker, seg *Segment) int {
 
 // frameIn looks into a sealed segment's index for the frame to begin with.
 func (c *reading) frameIn(w *walker, seg *Segment) (position int64, before int) {
-	seal := readSeal(c.ctx, w, seg)
-	if seal == nil {
+	seal, first := readSeal(c.ctx, w, seg), c.firstHeader(w, seg)
+	// The index does not say where another incarnation begins.
+	if seal == nil || first == nil || seal.Content.Stream.Incarnation != first.Content.Stream.Incarnation {
 		return 0, 0
 	}
 	for i, e := range seal.Index {

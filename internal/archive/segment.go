@@ -206,13 +206,12 @@ func (s *scan) run(ctx context.Context, from int64) error {
 // accept takes f, which is valid, as the next frame.
 func (s *scan) accept(f *event.Frame, body []byte, before uint64) error {
 	w := s.w
+	if f.Content.Kind == event.KindBreak {
+		s.broken(f)
+	}
 	w.chain.Advance(f)
 	if f.Content.Kind != event.KindData {
 		s.last = f
-		if f.Content.Kind == event.KindBreak && f.Content.Valid == f.Place.Position {
-			w.problem(s.seg.Key, f.Place.Position, "restore the object from a version or a copy under another name: it may hold events that this archive has lost",
-				"the segment was cut, or replaced by an older copy, while it was written: a break stands directly behind its valid frames (%s)", f.Content.Reason)
-		}
 		w.visit.end(s.seg, f, before, s.sound, s.index, &s.tree)
 		return nil
 	}
@@ -223,6 +222,24 @@ func (s *scan) accept(f *event.Frame, body []byte, before uint64) error {
 	}
 	w.visit.boundary(s.seg, f.End(), s.sc.CRC(), s.sound, &w.chain)
 	return nil
+}
+
+// broken names what the break f says was lost. A break behind foreign bytes says
+// nothing of the kind.
+func (s *scan) broken(f *event.Frame) {
+	w, at, valid := s.w, f.Place.Position, f.Content.Valid
+	const mend = "restore the segment from a version or a copy under another name; what was lost of it is lost to this archive"
+	switch {
+	case valid == 0 && at == 0:
+		w.problem(s.seg.Key, at, mend, "the segment was deleted while it was written: a break frame stands at its start (%s)", f.Content.Reason)
+	case valid == 0 && w.chain.Anchored && f.Content.Prev != w.chain.Prev:
+		w.problem(s.seg.Key, at, mend, "the segment's frames were all replaced or damaged while it was written: a break stands behind what is there now (%s)", f.Content.Reason)
+	case valid == at:
+		w.problem(s.seg.Key, at, mend, "the segment was cut, or replaced by an older copy, while it was written: a break stands directly behind its valid frames (%s)", f.Content.Reason)
+	default:
+		return
+	}
+	s.sound = false
 }
 
 // damaged deals with bytes at position that are no valid next frame; bad is the
@@ -251,12 +268,6 @@ func (s *scan) damaged(ctx context.Context, position int64, why string, bad *eve
 		}
 	}
 	s.sound = false
-	if bad != nil && bad.Content.Kind == event.KindBreak && position == 0 && s.ours(bad) {
-		w.problem(s.seg.Key, 0, "restore the segment from a version or a copy under another name; its events are lost to this archive",
-			"the segment was deleted while it was written: a break frame stands at its start, and %d bytes before it are lost (%s)", bad.Content.Valid, why)
-		w.reanchor(bad)
-		return s.resume(ctx, bad)
-	}
 	next, err := s.findFrame(ctx, position+1)
 	if err != nil {
 		return err

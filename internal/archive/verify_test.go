@@ -243,6 +243,12 @@ func TestDamage(t *testing.T) {
 			w.chain.Frame, w.crc = 0, 0
 			w.breakOff(0).put(61)
 		}, []string{"was deleted while it was written", "missing"}, nil},
+		{"all frames replaced, then left", func(t testing.TB, b *builder) {
+			w := b.open("orders/eu")
+			b.st.Replace(w.key, []byte("not ours, all of it"))
+			w.chain.Frame = 0
+			w.breakOff(0).put(61)
+		}, []string{"were all replaced or damaged", "missing"}, nil},
 		{"cut and left", func(t testing.TB, b *builder) {
 			k := key(b, "orders/eu", 3)
 			f := frames(t, b, k)

@@ -56,9 +56,14 @@ type Inventory struct {
 
 // Walk lists the prefix. Its memory is proportional to the number of objects.
 func Walk(ctx context.Context, st store, prefix string) (*Inventory, error) {
+	return walkBelow(ctx, st, prefix, "")
+}
+
+// walkBelow lists the series whose names begin with below.
+func walkBelow(ctx context.Context, st store, prefix, below string) (*Inventory, error) {
 	inv := &Inventory{}
 	index := map[string]int{}
-	err := st.List(ctx, prefix, func(e object.Entry) error {
+	err := st.List(ctx, prefix+below, func(e object.Entry) error {
 		rest := strings.TrimPrefix(e.Key, prefix)
 		switch {
 		case strings.HasPrefix(rest, controlDir):
