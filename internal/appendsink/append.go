@@ -454,7 +454,6 @@ func (s *series) rescan(ctx context.Context, info object.Info, why *event.Corrup
 	if f != nil {
 		s.log.Warn().Str("key", n.key).Int64("valid", n.position).Str("next", f.Content.Next).
 			Msg("another writer has left this segment for bytes that are no frame; following it")
-		n.chain.Anchored = n.position > 0
 		n.chain.Advance(f)
 		n.position = end
 		return s.goOn(f.Content.Next)
@@ -477,10 +476,8 @@ func (s *series) findBreak(ctx context.Context, info object.Info) (*event.Frame,
 		return nil, 0, err
 	}
 	defer func() { _ = r.Close() }()
-	chain := n.chain
-	chain.Anchored = n.position > 0
 	f, end, err := event.FindBreak(r, n.codec, n.position, func(f *event.Frame) bool {
-		return f.Content.Valid == n.position && chain.Check(f) == nil
+		return f.Content.Valid == n.position && n.chain.Check(f) == nil
 	})
 	if err != nil {
 		return nil, 0, s.unreadable(err)
@@ -556,10 +553,7 @@ func (s *series) seal(ctx context.Context, why, ext string) error {
 			return err
 		}
 	}
-	root, err := segmentRoot(n.hashes)
-	if err != nil {
-		return err
-	}
+	root := segmentRoot(n.hashes)
 	c := s.content(event.KindSeal)
 	c.Reason, c.SegmentRoot, c.Next = why, &root, s.nextKey(ext)
 	w := s.set.writer()

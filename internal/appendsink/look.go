@@ -57,44 +57,69 @@ func (s *series) locate(ctx context.Context, b *batch) error {
 		s.tail = n // optimistic: if the entry lags, the first append is refused and says so
 		return nil
 	}
-	var key string
-	highest := 0
+	var keys []string // in segment order: six digits sort as numbers do
 	err := t.opt.Store.List(ctx, t.opt.Prefix+s.name+".", func(o object.Entry) error {
-		if name, segment, _, ok := event.ParseKey(t.opt.Prefix, o.Key); ok && name == s.name && segment >= highest {
-			key, highest = o.Key, segment
+		if name, _, ext, ok := event.ParseKey(t.opt.Prefix, o.Key); ok && name == s.name {
+			if _, _, known := event.ParseExt(ext); known {
+				keys = append(keys, o.Key)
+			}
 		}
 		return nil
 	})
 	if err != nil {
 		return s.classify(err)
 	}
-	if highest == 0 {
+	if len(keys) == 0 {
 		if b == nil {
 			return nil
 		}
-		n, err := t.newTail(s.name, event.Key(t.opt.Prefix, s.name, 1, b.spec.ext()))
+		keys = []string{event.Key(t.opt.Prefix, s.name, 1, b.spec.ext())}
+	}
+	if err := s.enter(ctx, keys); err != nil {
+		s.tail = nil
+		return err
+	}
+	return nil
+}
+
+// enter makes the tail from the highest segment that says anything about the
+// series. One that holds no valid frame (foreign bytes came first, or nothing
+// did) says nothing; the one before names it, and reading on from there treats
+// it as any writer would.
+func (s *series) enter(ctx context.Context, keys []string) error {
+	for i := len(keys) - 1; i >= 0; i-- {
+		n, err := s.set.newTail(s.name, keys[i])
 		if err != nil {
+			return &stall{hold: true, err: err}
+		}
+		s.tail = n
+		if i == 0 {
+			n.chain.Anchored = n.chain.Segment == 1 // on nothing: it is the first
+		}
+		if err := s.fromSeal(ctx); err != nil {
 			return err
 		}
-		n.chain.Anchored = true // on nothing: it is the first segment
-		s.tail = n
-		return nil
-	}
-	n, err := t.newTail(s.name, key)
-	if err != nil {
-		return &stall{hold: true, err: err}
-	}
-	s.tail = n
-	if err := s.fromSeal(ctx); err != nil {
-		s.tail = nil
-		return err
-	}
-	if s.tail != n {
-		return nil // sealed: the next segment is known, and that nothing is in it yet
-	}
-	if err := s.readForward(ctx); err != nil {
-		s.tail = nil
-		return err
+		if s.tail != n {
+			return s.readForward(ctx)
+		}
+		info, err := s.head(ctx, n.key)
+		if err != nil && !errors.Is(err, errNone) {
+			return err
+		}
+		if err == nil {
+			_, err = s.readSegment(ctx, info)
+			var bad *event.CorruptError
+			if err != nil && !errors.As(err, &bad) {
+				return err
+			}
+		}
+		if n.chain.Frame > 0 || s.tail != n {
+			return s.readForward(ctx)
+		}
+		if i == 0 {
+			n.chain.Anchored = true // nothing is known of the series by anybody
+			return s.readForward(ctx)
+		}
 	}
 	return nil
 }
@@ -300,7 +325,7 @@ func (s *series) took(d time.Duration, bytes, events int) {
 	t := s.set
 	t.m.Appends.Add(1)
 	t.mu.Lock()
-	t.lastOK = time.Now()
+	t.tookAny++
 	t.mu.Unlock()
 	if f := t.m.ObserveAppend; f != nil {
 		f(d, bytes, events)
@@ -365,21 +390,41 @@ func (s *series) wait(ctx context.Context, st *stall, p *patience) error {
 // held marks the series as held. Its events keep at most a share of the budget
 // while others can be archived; see Set.mustForget.
 func (s *series) held(why error) {
-	t := s.set
+	t, now := s.set, time.Now()
 	t.mu.Lock()
 	first := s.hold == nil
 	if first {
-		s.hold = &Hold{Series: s.name, Since: time.Now().UTC()}
+		s.hold = &Hold{Series: s.name, Since: now.UTC()}
 		t.m.Holds.Add(1)
 		t.m.HeldSeries.Add(1)
 		t.opt.Budget.add(0, s.waiting)
 	}
 	s.hold.Reason = why.Error()
+	// The trouble is this series' alone if it is about what stands in its very
+	// object, or if others were appended to since it began.
+	var oe *object.Error
+	if first {
+		s.took0 = t.tookAny
+	}
+	s.alone = s.alone || t.tookAny > s.took0 || !errors.As(why, &oe)
+	// More than the share, gathered before this was known: let the newest go.
+	var gone []uint64
+	for n := len(s.queue); s.alone && n > 0 && t.opt.Budget.heldOver(0); n-- {
+		b := s.queue[n-1]
+		s.queue = s.queue[:n-1]
+		gone = append(gone, b.slots...)
+		t.pending--
+		s.book(-b.cost)
+		s.forgot = true
+	}
 	t.mu.Unlock()
+	for _, slot := range gone {
+		t.forget(slot)
+	}
 	if first {
 		s.log.Error().Err(why).Msg("series is held: its events wait and are not acknowledged; it is tried again about once a minute")
-		t.opt.Budget.nudge()
 	}
+	t.opt.Budget.nudge()
 }
 
 // freed ends a hold. Events that were forgotten meanwhile need a new epoch.
@@ -387,7 +432,7 @@ func (s *series) freed() {
 	t := s.set
 	t.mu.Lock()
 	was, forgot := s.hold, s.forgot
-	s.hold = nil
+	s.hold, s.alone = nil, false
 	if was != nil {
 		t.m.HeldSeries.Add(-1)
 		t.opt.Budget.add(0, -s.waiting)

@@ -49,7 +49,7 @@ type Set struct {
 	draining bool
 	pending  int           // batches queued or in flight
 	idle     chan struct{} // closed and replaced when a series' work ends
-	lastOK   time.Time     // last append that the store took
+	tookAny  int           // appends that the store took
 
 	wg      sync.WaitGroup // workers and the checkpointer
 	point   checkpointer
@@ -73,6 +73,8 @@ type series struct {
 	used      time.Time
 	sealWhy   string // wanted: seal the segment if nothing is waiting
 	hold      *Hold
+	took0     int    // set.tookAny when the hold began
+	alone     bool   // the trouble is this series', not everybody's
 	forgot    bool   // events were forgotten: take none until the next epoch
 	waiting   int64  // bytes of the budget
 	b         *batch // in the worker's hand
@@ -272,8 +274,9 @@ func (t *Set) forget(slot uint64) {
 }
 
 // mustForget says whether an event of a held series is let go rather than kept:
-// if the held series have had their share, and the store does take appends of
-// others, so that waiting would hold those up. If it takes none, waiting is right.
+// if the held series have had their share, and it is known that only some are in
+// trouble, so that waiting would hold the others up. If the store takes nothing
+// from anybody, waiting is right.
 func (t *Set) mustForget(name string, n int64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -284,7 +287,7 @@ func (t *Set) mustForget(name string, n int64) bool {
 	if s.forgot {
 		return true
 	}
-	return s.hold != nil && t.lastOK.After(s.hold.Since) && t.opt.Budget.heldOver(n)
+	return s.hold != nil && s.alone && t.opt.Budget.heldOver(n)
 }
 
 // open returns the sink of spec's series; t.mu is held.

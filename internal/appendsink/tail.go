@@ -4,9 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/transparency-dev/merkle/compact"
-	"github.com/transparency-dev/merkle/rfc6962"
-
 	"ossuary/internal/event"
 	"ossuary/internal/ledger"
 )
@@ -106,20 +103,10 @@ func (t *Set) follow(n *tail, key string) (*tail, error) {
 }
 
 // segmentRoot is the RFC 6962 root over the content hashes of a segment.
-func segmentRoot(hashes []event.Hash) (event.Hash, error) {
-	f := compact.RangeFactory{Hash: rfc6962.DefaultHasher.HashChildren}
-	r := f.NewEmptyRange(0)
+func segmentRoot(hashes []event.Hash) event.Hash {
+	var t event.Tree
 	for i := range hashes {
-		if err := r.Append(rfc6962.DefaultHasher.HashLeaf(hashes[i][:]), nil); err != nil {
-			return event.Hash{}, fmt.Errorf("computing the segment's root: %w", err)
-		}
+		t.Add(hashes[i][:])
 	}
-	root, err := r.GetRootHash(nil)
-	if err != nil {
-		return event.Hash{}, fmt.Errorf("computing the segment's root: %w", err)
-	}
-	if len(hashes) == 0 {
-		root = rfc6962.DefaultHasher.EmptyRoot()
-	}
-	return event.Hash(root), nil
+	return t.Root()
 }

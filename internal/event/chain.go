@@ -54,6 +54,8 @@ func (c *Chain) wrong(f *Frame) string {
 		return fmt.Sprintf("it says segment %d, this is segment %d", n.Segment, c.Segment)
 	case n.Frame != c.Frame+1:
 		return fmt.Sprintf("it says frame %d, frame %d must follow", n.Frame, c.Frame+1)
+	case c.anew(f):
+		return ""
 	case c.Anchored && n.Prev != c.Prev:
 		return fmt.Sprintf("its prev is %s, the frame before has %s", n.Prev, c.Prev)
 	case !c.Anchored:
@@ -85,13 +87,20 @@ func (c *Chain) wrong(f *Frame) string {
 	return ""
 }
 
+// anew reports whether f is a break with no valid frame of its segment before
+// it. What stood there is gone, and with it what the break's writer knew it by:
+// the break itself says where the series was, and cannot be held against more.
+func (c *Chain) anew(f *Frame) bool {
+	return f.Content.Kind == KindBreak && f.Content.Valid == 0 && c.Frame == 0
+}
+
 // Advance moves the chain behind f, which Check has accepted. Behind a seal or a
 // break the next frame is the first of the next segment.
 func (c *Chain) Advance(f *Frame) {
 	n := &f.Content
 	// A seal or a break holds no events: the incarnation of the last event stays,
 	// since Last is a sequence of that one.
-	if n.Kind == KindData || !c.Anchored {
+	if n.Kind == KindData || !c.Anchored || c.anew(f) {
 		c.Incarnation, c.Created = n.Stream.Incarnation, n.Stream.Created
 		c.Last, c.Greatest = n.Last, n.Greatest
 	}
