@@ -44,6 +44,7 @@ type world struct {
 	js     jetstream.JetStream
 	nats   string
 	oss    string // endpoint
+	emu    *ossemu.Server
 	store  string // directory of the store
 	config string
 }
@@ -62,6 +63,7 @@ func newWorld(t *testing.T) *world {
 	l := listen(t)
 	go emu.Serve(l) //nolint:errcheck // ends with Close
 	t.Cleanup(func() { emu.Close() })
+	w.emu = emu
 	w.oss = "http://" + l.Addr().String()
 	w.write(t, nil)
 	return w

@@ -2,6 +2,7 @@ package service
 
 import (
 	"sync"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 
@@ -25,6 +26,15 @@ type lane struct {
 
 	mu  sync.Mutex
 	set *appendsink.Set // of the newest epoch; nil before the first
+
+	progress progress // guarded by mu
+}
+
+// progress tells an archive that waits for its store from one that has nothing
+// to do: an outage holds no series, the sinks just try on.
+type progress struct {
+	appends int64
+	moved   time.Time // when an append was last confirmed, or nothing waited for one
 }
 
 func (s *Service) newLane(source *config.Source, layout router.Layout, name string, ctl *control.Log, appends *semaphore.Weighted, replicas int) (*lane, error) {
@@ -75,6 +85,27 @@ func (l *lane) check(cfg *config.Config) intake.CheckOptions {
 		Start:         intake.Start{New: l.source.Start.New, Sequence: l.source.Start.Sequence, Time: l.source.Start.Time},
 		MaxAckPending: cfg.Limits.MaxAckPending, LeaseOff: cfg.Lease.Disabled,
 	}
+}
+
+// look is called every now and then.
+func (l *lane) look(now time.Time) {
+	appends, open := l.sinkMetrics.Appends.Load(), l.intake.Status().Open
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if open == 0 || appends != l.progress.appends || l.progress.moved.IsZero() {
+		l.progress = progress{appends, now}
+	}
+}
+
+// stalled is since when events have been waiting without any append going
+// through, zero if they are not.
+func (l *lane) stalled(now time.Time, patience time.Duration) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.progress.moved.IsZero() || now.Sub(l.progress.moved) < patience {
+		return time.Time{}
+	}
+	return l.progress.moved
 }
 
 // held are the series of the present epoch that the store refuses.

@@ -190,6 +190,7 @@ func (s *Service) Run(ctx context.Context) error {
 		s.log.Info().Dur("timeout", s.cfg.Intake.DrainTimeout).Msg("draining")
 	})()
 
+	go s.watch(httpCtx)
 	g, lanesCtx := errgroup.WithContext(ctx)
 	for _, l := range s.lanes {
 		g.Go(func() error {

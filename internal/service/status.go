@@ -1,6 +1,7 @@
 package service
 
 import (
+	"context"
 	"time"
 
 	"ossuary/internal/appendsink"
@@ -101,9 +102,43 @@ func (s *Service) NotReady() []telemetry.Reason {
 			}
 			out = append(out, telemetry.Reason{What: "lane", Name: name, Reason: why, Since: st.Since})
 		}
+		if since := l.stalled(time.Now(), s.patience()); !since.IsZero() && len(l.held()) == 0 {
+			out = append(out, telemetry.Reason{What: "store", Name: name, Reason: "events wait and no append goes through", Since: since})
+		}
 		for _, h := range l.held() {
 			out = append(out, telemetry.Reason{What: "series", Name: name + " " + h.Series, Reason: h.Reason, Since: h.Since})
 		}
 	}
 	return out
+}
+
+// stallAfter is how long a lane with waiting events may get no append through
+// before the archive is not ready. The sinks back off for less than that.
+const stallAfter = 30 * time.Second
+
+// patience leaves room for batches that wait for their linger.
+func (s *Service) patience() time.Duration {
+	linger := s.cfg.Defaults.Flush.Linger
+	for _, source := range s.cfg.Sources {
+		for _, r := range source.Routes {
+			linger = max(linger, r.Flush.Linger)
+		}
+	}
+	return stallAfter + 2*linger
+}
+
+// watch looks at the lanes until ctx ends.
+func (s *Service) watch(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		for _, l := range s.lanes {
+			l.look(time.Now())
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
 }
