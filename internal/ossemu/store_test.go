@@ -153,11 +153,11 @@ func TestTornJournal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	start := bytes.Index(whole, []byte("onetwo")) // not there: the journal holds no bytes of objects
-	if start >= 0 {
-		t.Error("the journal holds data")
-	}
 	for n := len(whole); n > 0; n-- {
+		// Every seventh byte, and every one around the end of a record.
+		if n%7 != 0 && !bytes.Contains(whole[max(0, n-2):min(len(whole), n+2)], []byte("\n")) {
+			continue
+		}
 		copied := t.TempDir()
 		if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
 			t.Fatal(err)
@@ -203,8 +203,7 @@ func TestUnfinished(t *testing.T) {
 	s := openTest(t, dir)
 	putString(t, s, "p", "old")
 	appendString(t, s, "removed", 0, "x")
-	b, _ := s.store.buckets[testBucket], 0
-	put := &body{}
+	b := s.store.buckets[testBucket]
 	put, err := readBody(s.store.files, strings.NewReader("newer"), 5, 100, true, true)
 	if err != nil {
 		t.Fatal(err)
@@ -367,7 +366,7 @@ func TestCompactUnderLoad(t *testing.T) {
 
 func TestListPages(t *testing.T) {
 	s := openTest(t, "")
-	keys := []string{"a", "a-b", "a/1", "a/2", "a/b/3", "b", "b/", "b/x", "c\U0010FFFFd", "日本/語"}
+	keys := []string{"a", "a-b", "a/1", "a/2", "a/b/3", "b", "b/", "b/x", "c\U0010FFFFd", "日本/語", "日本/\U0010FFFF語"}
 	for _, key := range keys {
 		appendString(t, s, key, 0, "x")
 	}
