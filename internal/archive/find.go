@@ -123,17 +123,24 @@ func (s *scan) findBreak(ctx context.Context, position int64, accept func(*event
 
 // header reads the frame header at position; nil if there is none.
 func (s *scan) header(ctx context.Context, position int64) *event.Frame {
-	in := newRangeReader(ctx, s.w.st, s.seg.Key, position, min(s.info.Length, position+event.MaxHead))
-	defer in.Close()
-	p, err := io.ReadAll(in)
-	if err != nil {
-		return nil
+	// Headers are small but for raw frames' with their lists of sequences.
+	for _, room := range []int64{4 << 10, event.MaxHead} {
+		in := newRangeReader(ctx, s.w.st, s.seg.Key, position, min(s.info.Length, position+room))
+		p, err := io.ReadAll(in)
+		in.Close()
+		if err != nil {
+			return nil
+		}
+		f, err := event.ReadHeader(p, s.codec)
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			continue
+		}
+		if err != nil || f.Place.Position != position {
+			return nil
+		}
+		return f
 	}
-	f, err := event.ReadHeader(p, s.codec)
-	if err != nil || f.Place.Position != position {
-		return nil
-	}
-	return f
+	return nil
 }
 
 // frameMark is how a frame's header starts under each codec.
