@@ -95,8 +95,8 @@ func (a *app) demoProgress(o *demo.Options, log zerolog.Logger) *demoView {
 	o.Progress = func(p demo.Progress) {
 		if isTerminal(a.stderr) {
 			v.bar.Describe(fmt.Sprintf("published %s, advisories %s, archived", count(p.Published), count(p.Advisories)))
-			v.bar.ChangeMax64(max(int64(o.Events), int64(p.Archived)+1)) //nolint:gosec // a count of events
-			_ = v.bar.Set64(int64(p.Archived))                           //nolint:gosec // likewise
+			v.bar.ChangeMax64(max(int64(o.Events), int64(p.Archived)+1))
+			_ = v.bar.Set64(int64(p.Archived))
 			return
 		}
 		if time.Since(v.logged) >= demoLogEvery {
@@ -122,10 +122,10 @@ func (a *app) printDemo(r *demo.Result, asJSON bool) error {
 		var stored, plain int64
 		var events, frames int
 		for _, o := range r.Table {
-			t.AppendRow([]any{o.Key, humanize.IBytes(uint64(o.Stored)), humanize.Comma(int64(o.Events)), o.Frames, ratio(o.Plain, o.Stored)}) //nolint:gosec // a size
+			t.AppendRow([]any{o.Key, humanize.IBytes(uint64(o.Stored)), humanize.Comma(int64(o.Events)), o.Frames, ratio(o.Plain, o.Stored)})
 			stored, plain, events, frames = stored+o.Stored, plain+o.Plain, events+o.Events, frames+o.Frames
 		}
-		t.AppendFooter([]any{fmt.Sprintf("%d objects", len(r.Table)), humanize.IBytes(uint64(stored)), humanize.Comma(int64(events)), frames, ratio(plain, stored)}) //nolint:gosec // a size
+		t.AppendFooter([]any{fmt.Sprintf("%d objects", len(r.Table)), humanize.IBytes(uint64(stored)), humanize.Comma(int64(events)), frames, ratio(plain, stored)})
 		t.Render()
 		fmt.Fprintf(a.stdout, "\npublished %s orders, archived %s of them and %s advisories of the NATS server in %.1f s\n",
 			count(r.Published), count(r.Archived), count(r.Advisories), r.Seconds)

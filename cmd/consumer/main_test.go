@@ -61,7 +61,7 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	l := listen(t)
-	go emu.Serve(l) //nolint:errcheck // ends with Close
+	go emu.Serve(l) // ends with Close
 	t.Cleanup(func() { emu.Close() })
 	w.emu = emu
 	w.oss = "http://" + l.Addr().String()

@@ -120,4 +120,4 @@ func (a *app) printReport(r *archive.Report) {
 }
 
 // count writes a number so that people can read it.
-func count(n uint64) string { return humanize.Comma(int64(min(n, 1<<62))) } //nolint:gosec // bounded
+func count(n uint64) string { return humanize.Comma(int64(min(n, 1<<62))) }

@@ -178,7 +178,7 @@ func lockDir(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("embedded.data_dir: %w; name a directory that can be written", err)
 	}
 	if err := lockFile(f); err != nil {
-		f.Close()
+		_ = f.Close() // nothing was written
 		return nil, fmt.Errorf("embedded.data_dir %s: %w; stop it, or choose another directory", strings.TrimSuffix(dir, "/"), errInUse)
 	}
 	return f, nil

@@ -60,7 +60,7 @@ func TestOneProcessPerDirectory(t *testing.T) {
 // and never another's.
 func TestOwnerID(t *testing.T) {
 	cfg := config.Default()
-	if ownerID(cfg) == ownerID(cfg) {
+	if once, again := ownerID(cfg), ownerID(cfg); once == again {
 		t.Error("two runs share an owner id")
 	}
 	cfg.Lease.Disabled = true

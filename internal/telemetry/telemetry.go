@@ -110,7 +110,7 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = srv.Close() // a client that does not hang up does not keep us
 	}
-	<-done
+	_ = <-done // ErrServerClosed
 	if err != nil {
 		return fmt.Errorf("closing http.listen %s: %w", l.Addr(), err)
 	}
