@@ -15,10 +15,13 @@ import (
 	"ossuary/internal/router"
 )
 
-// Pauses between epochs. An epoch that got something done starts them over.
 const (
+	// Pauses between epochs. An epoch that moved the floor starts them over.
 	firstPause = 50 * time.Millisecond
 	maxPause   = 30 * time.Second
+
+	// releaseTimeout bounds the last write to the ledger.
+	releaseTimeout = 2 * time.Second
 )
 
 // Lane reads one lane of a stream, epoch after epoch.
@@ -75,7 +78,7 @@ func (l *Lane) Status() Status {
 }
 
 // Run reads epoch after epoch until ctx ends. Then it stops pulling, drains the
-// sink, acknowledges, and gives back lease and horizon, for DrainTimeout at most;
+// sink, acknowledges, and gives back horizon and lease, for DrainTimeout at most;
 // what is not confirmed by then comes again. It returns nil after that, or a
 // *FatalError at once for what no retry mends.
 func (l *Lane) Run(ctx context.Context) error {
@@ -120,8 +123,11 @@ func (l *Lane) Run(ctx context.Context) error {
 }
 
 // farewell gives back the horizon and the lease. Nothing is handed out after it.
-func (l *Lane) farewell(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, l.opt.DrainTimeout)
+// The lease goes last, so that the next owner finds the horizon given back, and
+// on a time of its own, so that a store that does not answer keeps nobody
+// waiting for the lease to run out.
+func (l *Lane) farewell(stop context.Context) {
+	ctx, cancel := context.WithTimeout(stop, l.opt.DrainTimeout)
 	defer cancel()
 	if l.granted {
 		_, err := l.opt.Control.Update(ctx, func(s control.State) (control.State, error) {
@@ -133,6 +139,8 @@ func (l *Lane) farewell(ctx context.Context) {
 		l.granted = false
 	}
 	if l.lease.owned() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(stop), releaseTimeout)
+		defer cancel()
 		if err := l.lease.release(ctx, l.point, l.incarnation, l.known); err != nil {
 			l.log.Warn().Err(err).Msg("cannot give back the lease; a standby waits until it runs out")
 		}

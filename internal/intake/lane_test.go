@@ -281,68 +281,6 @@ type usedAgain struct{}
 func (usedAgain) Error() string      { return "sequence used again" }
 func (usedAgain) StreamReused() bool { return true }
 
-// Everything below a switch goes by the old layout, everything above by the new,
-// also what the old instance had not come to.
-func TestLayoutSwitch(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, jetstream.LimitsPolicy)
-	p := r.start("first")
-	r.publish(100)
-	r.check()
-	p.kill() // its horizon stays
-	r.publish(600)
-	layout := testLayout()
-	layout.Routes[0].Series = "y/{{token(2)}}"
-	next := r.start("second", func(o *Options) { o.Layout = layout })
-	r.wait("it runs", func() bool { return next.lane.Status().State == Running })
-	st := r.state()
-	if len(st.Layouts) != 2 || st.Layouts[1].Since <= 100 || st.Layouts[1].Since > 650 {
-		t.Fatalf("layouts %+v", st.Layouts)
-	}
-	want := map[string][]uint64{}
-	for name, s := range r.want {
-		for _, seq := range s {
-			if as := name; seq < st.Layouts[1].Since {
-				want[as] = append(want[as], seq)
-			} else {
-				want["y"+as[1:]] = append(want["y"+as[1:]], seq)
-			}
-		}
-	}
-	r.want = want
-	r.check()
-	next.stop()
-
-	// Whoever starts later has the say: the first configuration again is a new layout.
-	p = r.start("third")
-	r.wait("it switches", func() bool { return r.state().Layout() == 3 })
-	p.stop()
-	if st := r.state(); len(st.Layouts) != 3 || st.Layouts[2].Since != next.lane.handed.Load()+1 {
-		t.Errorf("layouts %+v, handed out up to %d", st.Layouts, next.lane.handed.Load())
-	}
-}
-
-// A running instance whose layout was replaced gives up rather than fight.
-func TestLayoutReplacedUnderneath(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, jetstream.LimitsPolicy)
-	first := r.start("first", func(o *Options) { o.LeaseTTL = time.Hour; o.AuditEvery = time.Hour })
-	r.publish(10)
-	r.check()
-	standby := r.start("standby", func(o *Options) { o.LeaseTTL = time.Hour })
-	r.wait("it stands by", func() bool { return standby.lane.Status().State == Standby })
-	layout := testLayout()
-	layout.Routes[0].Series = "y/{{token(2)}}"
-	second := r.start("second", func(o *Options) { o.Layout = layout; o.LeaseTTL = 200 * time.Millisecond })
-	r.wait("it runs", func() bool { return second.lane.Status().State == Running })
-	second.stop() // the lease is free: the old ones may come back, and find the newer layout
-	if fatal := standby.fails(); fatal.Err == nil {
-		t.Errorf("%v", fatal)
-	}
-	r.publish(200) // beyond the first one's horizon
-	first.fails()
-}
-
 func TestLedgerDeleted(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, jetstream.LimitsPolicy)
