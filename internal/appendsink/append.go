@@ -454,6 +454,7 @@ func (s *series) rescan(ctx context.Context, info object.Info, why *event.Corrup
 	if f != nil {
 		s.log.Warn().Str("key", n.key).Int64("valid", n.position).Str("next", f.Content.Next).
 			Msg("another writer has left this segment for bytes that are no frame; following it")
+		s.broke(f.Content.Reason)
 		n.chain.Advance(f)
 		n.position = end
 		return s.goOn(f.Content.Next)
@@ -516,6 +517,7 @@ func (s *series) breakOff(ctx context.Context, why string, valid int64, info obj
 		return err // the caller reads again, and finds it if it stands there after all
 	}
 	s.m().Breaks.Add(1)
+	s.broke(why)
 	s.log.Error().Str("key", n.key).Int64("valid", valid).Int64("length", info.Length).Str("reason", why).Str("next", c.Next).
 		Msg("segment left by a break frame; run verify, and find out who else writes to the bucket")
 	n.chain.Advance(&event.Frame{Content: c, Hash: hash})
@@ -589,6 +591,7 @@ func (s *series) leave(cause error) error {
 	n := s.tail
 	next := s.nextKey(event.Ext(n.format, n.codec))
 	s.m().Breaks.Add(1)
+	s.broke(cause.Error())
 	s.log.Error().Err(cause).Str("key", n.key).Str("next", next).
 		Msg("the store takes no more appends to this segment; going on in the next")
 	return s.goOn(next)

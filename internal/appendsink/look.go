@@ -332,6 +332,14 @@ func (s *series) took(d time.Duration, bytes, events int) {
 	}
 }
 
+// broke tells operators that the present segment was left, by whomever, without a
+// seal.
+func (s *series) broke(why string) {
+	if f := s.m().ObserveBreak; f != nil {
+		f(s.tail.key, why)
+	}
+}
+
 func (s *series) checkpoint() { s.set.point.note(s.name, s.tail.entry(s.route)) }
 
 // How long a series waits between tries. A store that does not answer well is

@@ -188,4 +188,5 @@ type Metrics struct {
 	HeldSeries      atomic.Int64 // gauge
 
 	ObserveAppend func(d time.Duration, bytes, events int) // may be nil; set before use
+	ObserveBreak  func(key, reason string)                 // a segment was left that was not sealed; likewise
 }

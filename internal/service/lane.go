@@ -1,6 +1,7 @@
 package service
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -27,7 +28,19 @@ type lane struct {
 	mu  sync.Mutex
 	set *appendsink.Set // of the newest epoch; nil before the first
 
-	progress progress // guarded by mu
+	progress progress        // guarded by mu
+	broken   []BrokenSegment // guarded by mu; the oldest first, at most maxBroken
+}
+
+// maxBroken bounds what is told of broken segments. A metric counts them all.
+const maxBroken = 20
+
+// BrokenSegment is a segment that was left because of what stood in it, or did
+// not stand there any more.
+type BrokenSegment struct {
+	Key    string    `json:"key"`
+	Reason string    `json:"reason"`
+	Since  time.Time `json:"since"`
 }
 
 // progress tells an archive that waits for its store from one that has nothing
@@ -44,6 +57,7 @@ func (s *Service) newLane(source *config.Source, layout router.Layout, name stri
 	}
 	sinkMetrics, intakeMetrics := s.metrics.Lane(source.Stream, name)
 	l := &lane{source: source, name: name, filters: r.Filters(), sinkMetrics: sinkMetrics}
+	sinkMetrics.ObserveBreak = l.broke
 	deadSeries := r.DeadSeries()
 	log := s.log.With().Str("source", source.Stream).Str("lane", name).Logger()
 	newSink := func(o intake.SinkOptions) (intake.Sink, error) {
@@ -117,4 +131,25 @@ func (l *lane) held() []appendsink.Hold {
 		return nil
 	}
 	return set.Held()
+}
+
+func (l *lane) broke(key, reason string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, b := range l.broken {
+		if b.Key == key {
+			return // met again in a later epoch
+		}
+	}
+	if len(l.broken) == maxBroken {
+		l.broken = l.broken[1:]
+	}
+	l.broken = append(l.broken, BrokenSegment{key, reason, time.Now().UTC()})
+}
+
+// left are the segments that were left without a seal since the process began.
+func (l *lane) left() []BrokenSegment {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.broken)
 }

@@ -51,6 +51,7 @@ type LaneStatus struct {
 	Bytes      int64             `json:"bytes"`       // stored by them
 	OpenSeries int64             `json:"open_series"` // in memory
 	Held       []appendsink.Hold `json:"held,omitempty"`
+	Broken     []BrokenSegment   `json:"broken,omitempty"` // the last ones since the process began
 }
 
 // Report is the service at this moment.
@@ -65,7 +66,7 @@ func (s *Service) Report() Status {
 	for _, l := range s.lanes {
 		m := l.sinkMetrics
 		st.Lanes = append(st.Lanes, LaneStatus{
-			Status: l.intake.Status(), Held: l.held(),
+			Status: l.intake.Status(), Held: l.held(), Broken: l.left(),
 			Archived: m.Events.Load(), Appends: m.Appends.Load(), Bytes: m.Bytes.Load(), OpenSeries: m.OpenSeries.Load(),
 		})
 	}
@@ -107,6 +108,20 @@ func (s *Service) NotReady() []telemetry.Reason {
 		}
 		for _, h := range l.held() {
 			out = append(out, telemetry.Reason{What: "series", Name: name + " " + h.Series, Reason: h.Reason, Since: h.Since})
+		}
+	}
+	return out
+}
+
+// Warnings implements telemetry's subject: segments that had to be left since the
+// process began. Archiving goes on in the next one, but what stood in them may be
+// lost, and somebody else has written to the bucket or deleted from it.
+func (s *Service) Warnings() []telemetry.Reason {
+	var out []telemetry.Reason
+	for _, l := range s.lanes {
+		for _, b := range l.left() {
+			out = append(out, telemetry.Reason{What: "segment", Name: b.Key, Since: b.Since,
+				Reason: "left without a seal: " + b.Reason + "; run `consumer verify`, and find out who else writes to the bucket"})
 		}
 	}
 	return out

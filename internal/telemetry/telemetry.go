@@ -22,9 +22,10 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// Reason is one thing that keeps the archive from being ready.
+// Reason is one thing that keeps the archive from being ready, or that somebody
+// should look at although it is.
 type Reason struct {
-	What   string    `json:"what"` // "lane", "series", "nats", "store"
+	What   string    `json:"what"` // "lane", "series", "nats", "store"; of a warning "segment"
 	Name   string    `json:"name"`
 	Reason string    `json:"reason"`
 	Since  time.Time `json:"since,omitzero"`
@@ -35,6 +36,8 @@ type Reason struct {
 type subject interface {
 	// NotReady returns the reasons against readiness; empty means ready.
 	NotReady() []Reason
+	// Warnings returns what wants a person and keeps nothing from going on.
+	Warnings() []Reason
 	// Status returns a document that encoding/json can write.
 	Status() any
 }
@@ -54,10 +57,10 @@ func Handler(s subject, reg *prometheus.Registry, log zerolog.Logger) http.Handl
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if reasons := s.NotReady(); len(reasons) > 0 {
-			answer(w, http.StatusServiceUnavailable, readiness{Status: "not ready", Reasons: reasons}, log)
+			answer(w, http.StatusServiceUnavailable, readiness{Status: "not ready", Reasons: reasons, Warnings: s.Warnings()}, log)
 			return
 		}
-		answer(w, http.StatusOK, readiness{Status: "ready"}, log)
+		answer(w, http.StatusOK, readiness{Status: "ready", Warnings: s.Warnings()}, log)
 	})
 	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, s.Status(), log)
@@ -72,8 +75,9 @@ func Handler(s subject, reg *prometheus.Registry, log zerolog.Logger) http.Handl
 
 // readiness is the document of /livez and /readyz.
 type readiness struct {
-	Status  string   `json:"status"`
-	Reasons []Reason `json:"reasons,omitempty"`
+	Status   string   `json:"status"`
+	Reasons  []Reason `json:"reasons,omitempty"`
+	Warnings []Reason `json:"warnings,omitempty"`
 }
 
 func answer(w http.ResponseWriter, code int, v any, log zerolog.Logger) {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -14,9 +15,10 @@ import (
 	"github.com/rs/zerolog"
 )
 
-type fixed struct{ reasons []Reason }
+type fixed struct{ reasons, warnings []Reason }
 
 func (f fixed) NotReady() []Reason { return f.reasons }
+func (f fixed) Warnings() []Reason { return f.warnings }
 func (f fixed) Status() any        { return map[string]int{"lanes": 2} }
 
 func get(t *testing.T, url string) (int, string) {
@@ -34,25 +36,29 @@ func get(t *testing.T, url string) (int, string) {
 }
 
 func TestReadinessNamesItsReasons(t *testing.T) {
+	held := []Reason{{What: "series", Name: "orders/eu", Reason: "AccessDenied"}}
+	broken := []Reason{{What: "segment", Name: "orders/eu.000001.ndjson.gz", Reason: "the object is gone"}}
 	for _, tt := range []struct {
-		name    string
-		reasons []Reason
-		code    int
-		status  string
+		name              string
+		reasons, warnings []Reason
+		code              int
+		status            string
 	}{
-		{"ready", nil, 200, "ready"},
-		{"a held series", []Reason{{What: "series", Name: "orders/eu", Reason: "AccessDenied"}}, 503, "not ready"},
+		{"ready", nil, nil, 200, "ready"},
+		{"a held series", held, nil, 503, "not ready"},
+		{"a segment was left", nil, broken, 200, "ready"},
+		{"both", held, broken, 503, "not ready"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			srv := httptest.NewServer(Handler(fixed{tt.reasons}, prometheus.NewRegistry(), zerolog.Nop()))
+			srv := httptest.NewServer(Handler(fixed{tt.reasons, tt.warnings}, prometheus.NewRegistry(), zerolog.Nop()))
 			defer srv.Close()
 			code, body := get(t, srv.URL+"/readyz")
 			var got readiness
 			if err := json.Unmarshal([]byte(body), &got); err != nil {
 				t.Fatalf("%v in %s", err, body)
 			}
-			if code != tt.code || got.Status != tt.status || len(got.Reasons) != len(tt.reasons) {
-				t.Errorf("got %d %+v, want %d %q and %d reasons", code, got, tt.code, tt.status, len(tt.reasons))
+			if code != tt.code || got.Status != tt.status || !slices.Equal(got.Reasons, tt.reasons) || !slices.Equal(got.Warnings, tt.warnings) {
+				t.Errorf("got %d %+v, want %d %q %+v %+v", code, got, tt.code, tt.status, tt.reasons, tt.warnings)
 			}
 			if code, _ := get(t, srv.URL+"/livez"); code != 200 {
 				t.Errorf("alive must not depend on ready: %d", code)
