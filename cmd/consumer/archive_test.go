@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -214,5 +215,32 @@ func TestDemo(t *testing.T) {
 	stdout, _ := wantCode(t, exitGood, "cat", "--dir", filepath.Join(dir, "oss", "demo"), "--series", "orders/")
 	if n := strings.Count(stdout, "\n"); n != 4000 {
 		t.Errorf("cat prints %d orders", n)
+	}
+}
+
+// The embedded set-up can be looked at while it runs, wherever it listens, and
+// afterwards; without one there is a word on how to get one.
+func TestEmbeddedIsReadWhileItRuns(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if _, stderr := wantCode(t, exitUnable, "verify"); !strings.Contains(stderr, "consumer run") {
+		t.Errorf("without an archive: %s", stderr)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var out, log bytes.Buffer
+	code := make(chan int, 1)
+	go func() { code <- run(ctx, []string{"demo", "--events", "500", "--json"}, &out, &log) }()
+	eventually(t, "events in the running archive", func() bool {
+		code, stdout, _ := consumer(t, "cat", "--subject", "orders.>")
+		return code == exitGood && strings.Count(stdout, "\n") >= 500
+	})
+	if r := verified(t, exitGood); r.Events < 500 {
+		t.Errorf("verify: %+v", r)
+	}
+	cancel()
+	if c := <-code; c != exitGood {
+		t.Fatalf("exit %d\n%s", c, log.String())
+	}
+	if r := verified(t, exitGood); r.Events < 500 {
+		t.Errorf("verify: %+v", r)
 	}
 }

@@ -15,6 +15,9 @@ import (
 	"ossuary/internal/demo"
 )
 
+// demoData is where the demo keeps its data unless told otherwise.
+const demoData = "./ossuary-data/demo"
+
 // Without a terminal the demo says how far it is this often.
 const demoLogEvery = 2 * time.Second
 
@@ -63,7 +66,7 @@ and verify finds nothing wrong.`,
 	flags.IntVarP(&o.Events, "events", "n", 20_000, "`NUMBER` of sample orders")
 	flags.BoolVar(&o.Exit, "exit", false, "end when they are archived, instead of going on slowly until Ctrl-C")
 	flags.IntVar(&o.Rate, "rate", 5, "without --exit: orders per second after the first ones")
-	flags.StringVar(&o.Dir, "data", "./ossuary-data/demo", "`DIR` for both servers' data")
+	flags.StringVar(&o.Dir, "data", demoData, "`DIR` for both servers' data")
 	flags.BoolVar(&asJSON, "json", false, "print the result as one line of JSON")
 	_ = c.MarkFlagDirname("data")
 	return c
@@ -131,7 +134,7 @@ func (a *app) printDemo(r *demo.Result, asJSON bool) error {
 			count(r.Published), count(r.Archived), count(r.Advisories), r.Seconds)
 		fmt.Fprintf(a.stdout, "verify: %s, %d duplicates, %d missing\n", r.Report.Result, r.Duplicates, r.Missing)
 		if r.Path != "" {
-			fmt.Fprintf(a.stdout, "\nlook at one: zcat %s | head -3\n", r.Path)
+			fmt.Fprintf(a.stdout, "\nlook at one:    zcat %s | head -3\nprove it again: consumer verify --dir %s\n", r.Path, r.Dir)
 		}
 	}
 	if r.Good() {

@@ -25,7 +25,7 @@ func (a *app) ledgerCommand() *cobra.Command {
 
 // openLedger opens an archive whose ledger can be read.
 func (a *app) openLedger(c *cobra.Command, empty bool) (*service.Archive, error) {
-	cfg, log, err := a.load(c)
+	cfg, log, err := a.loadReading(c)
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +186,7 @@ needed for safety: a service without a ledger finds its way by itself, only slow
 It exits 1 if a part of the archive could not be read.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, log, err := a.load(c)
+			cfg, log, err := a.loadReading(c)
 			if err != nil {
 				return err
 			}

@@ -6,9 +6,12 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
+	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
 	"ossuary/internal/archive"
+	"ossuary/internal/config"
+	"ossuary/internal/demo"
 	"ossuary/internal/service"
 )
 
@@ -73,7 +76,7 @@ func (w *where) flags(c *cobra.Command) {
 }
 
 func (a *app) open(c *cobra.Command, w *where) (*service.Archive, error) {
-	cfg, log, err := a.load(c)
+	cfg, log, err := a.loadReading(c)
 	if err != nil {
 		return nil, err
 	}
@@ -92,6 +95,17 @@ func (a *app) open(c *cobra.Command, w *where) (*service.Archive, error) {
 		arch.Name = cfg.Archive.Name
 	}
 	return arch, err
+}
+
+// loadReading is load for commands that read an archive: without a configuration
+// and without an archive of `consumer run`, the one of `consumer demo` is meant.
+func (a *app) loadReading(c *cobra.Command) (*config.Config, zerolog.Logger, error) {
+	cfg, log, err := a.load(c)
+	if err != nil || a.configFile != "" || service.HasLocal(cfg.Embedded.DataDir) || !service.HasLocal(demoData) {
+		return cfg, log, err
+	}
+	log.Info().Str("dir", demoData).Msg("reading the archive of the demo; there is no other")
+	return demo.Config(demoData), log, nil
 }
 
 func (a *app) verify(ctx context.Context, arch *service.Archive, removedBefore time.Time) (*archive.Report, error) {

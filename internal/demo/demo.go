@@ -72,6 +72,7 @@ type Result struct {
 
 	Report *archive.Report `json:"-"`
 	Table  []Object        `json:"-"`
+	Dir    string          `json:"-"` // that holds the objects
 	Path   string          `json:"-"` // of the file of one object
 }
 
@@ -334,6 +335,7 @@ func conclude(ctx context.Context, cfg *config.Config, local *service.Local, bef
 		return nil, err
 	}
 	r.Archived, r.Advisories, r.Objects = counts[Orders], counts[Advisories], len(r.Table)
+	r.Dir = local.Path("")
 	for _, o := range r.Table {
 		if o.Source == Orders || r.Path == "" {
 			r.Path = local.Path(o.Key)

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -22,6 +23,8 @@ import (
 const (
 	localEndpoint = "http://127.0.0.1:9000"
 	localKey      = "ossuary"
+	storeDir      = "oss" // below embedded.data_dir, as the next
+	lockName      = "lock"
 )
 
 // Local is a NATS server and an OSS-compatible store in this process.
@@ -82,6 +85,9 @@ func startLocal(cfg *config.Config, log zerolog.Logger, anywhere bool) (_ *Local
 		return nil, fmt.Errorf("%w; stop it, or connect to it with a configuration file (--config) that says embedded.enabled: false", err)
 	}
 	cfg.NATS.URLs = []string{l.nats.ClientURL()}
+	if err := l.announce(); err != nil {
+		return nil, err
+	}
 	log.Info().Str("nats", cfg.NATS.URLs[0]).Str("oss", cfg.OSS.Endpoint).Str("dir", dir).Msg("embedded servers started")
 	return l, nil
 }
@@ -111,7 +117,7 @@ func (l *Local) startStore(addr string, log zerolog.Logger) error {
 	return nil
 }
 
-func (l *Local) storeDir() string { return filepath.Join(l.cfg.Embedded.DataDir, "oss") }
+func (l *Local) storeDir() string { return filepath.Join(l.cfg.Embedded.DataDir, storeDir) }
 
 // Path is the file in which an object of the archive's bucket lies.
 func (l *Local) Path(key string) string {
@@ -168,11 +174,41 @@ func loopback(raw, port string) (string, error) {
 	return addr, nil
 }
 
+// endpoints stand in the lock file while its owner runs, for the commands that
+// look at the archive meanwhile.
+type endpoints struct {
+	NATS string `json:"nats"`
+	OSS  string `json:"oss"`
+}
+
+func (l *Local) announce() error {
+	b, err := json.Marshal(endpoints{l.cfg.NATS.URLs[0], l.cfg.OSS.Endpoint})
+	if err == nil {
+		if err = l.lock.Truncate(0); err == nil {
+			_, err = l.lock.WriteAt(append(b, '\n'), 0)
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("embedded.data_dir: writing where the servers listen: %w", err)
+	}
+	return nil
+}
+
+// joinLocal points cfg to the servers of the process that uses the directory.
+func joinLocal(cfg *config.Config) {
+	var e endpoints
+	b, err := os.ReadFile(filepath.Join(cfg.Embedded.DataDir, lockName))
+	if err != nil || json.Unmarshal(b, &e) != nil {
+		return // it is just starting: what the configuration says is the best guess
+	}
+	cfg.NATS.URLs, cfg.OSS.Endpoint = []string{e.NATS}, e.OSS
+}
+
 // errInUse: another process has the data directory.
 var errInUse = errors.New("another Ossuary uses it")
 
 func lockDir(dir string) (*os.File, error) {
-	name := filepath.Join(dir, "lock")
+	name := filepath.Join(dir, lockName)
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("embedded.data_dir: %w; name a directory that can be written", err)

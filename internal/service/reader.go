@@ -88,15 +88,21 @@ func OpenArchive(ctx context.Context, cfg *config.Config, log zerolog.Logger) (_
 	return a, nil
 }
 
+// HasLocal reports whether embedded servers have kept objects under dir.
+func HasLocal(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, storeDir))
+	return err == nil
+}
+
 // borrowLocal starts the embedded servers on their data, unless a running
 // service has them: then nil, and cfg says where they are.
 func borrowLocal(cfg *config.Config, log zerolog.Logger) (*Local, error) {
-	dir := filepath.Join(cfg.Embedded.DataDir, "oss")
-	if _, err := os.Stat(dir); err != nil {
+	if !HasLocal(cfg.Embedded.DataDir) {
 		return nil, fmt.Errorf("embedded.data_dir %s: nothing was archived there yet; start `consumer run`, or name a configuration with --config", cfg.Embedded.DataDir)
 	}
 	l, err := StartLocalAnywhere(cfg, log.Level(zerolog.WarnLevel))
 	if errors.Is(err, errInUse) {
+		joinLocal(cfg)
 		return nil, nil
 	}
 	return l, err

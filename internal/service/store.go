@@ -32,24 +32,6 @@ func OpenStore(cfg *config.Config) (*objectstore.Client, error) {
 	return c, nil
 }
 
-// credentialsOf asks for the keys anew with every request, so that rotated ones
-// need no restart: from the configuration, or the environment if that has none.
-func credentialsOf(o config.OSS) func() (objectstore.Credentials, error) {
-	return func() (objectstore.Credentials, error) {
-		id, secret, token, err := o.Credentials()
-		if err != nil {
-			return objectstore.Credentials{}, err
-		}
-		if id == "" && secret == "" {
-			id, secret, token = os.Getenv("OSS_ACCESS_KEY_ID"), os.Getenv("OSS_ACCESS_KEY_SECRET"), os.Getenv("OSS_SESSION_TOKEN")
-		}
-		if id == "" || secret == "" {
-			return objectstore.Credentials{}, errors.New("no access key: set oss.access_key_id and oss.access_key_secret, or OSS_ACCESS_KEY_ID and OSS_ACCESS_KEY_SECRET in the environment")
-		}
-		return objectstore.Credentials{AccessKeyID: id, AccessKeySecret: secret, SecurityToken: token}, nil
-	}
-}
-
 func noSuchBucket(err error) bool {
 	var e *object.Error
 	return errors.As(err, &e) && e.Code == "NoSuchBucket"

@@ -114,7 +114,9 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = srv.Close() // a client that does not hang up does not keep us
 	}
-	_ = <-done // ErrServerClosed
+	if served := <-done; err == nil && !errors.Is(served, http.ErrServerClosed) {
+		err = served
+	}
 	if err != nil {
 		return fmt.Errorf("closing http.listen %s: %w", l.Addr(), err)
 	}
