@@ -176,7 +176,6 @@ func TestErrorsNameSettingAndMend(t *testing.T) {
 		}, false, []string{"http.listen", "choose a free address"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			t.Setenv("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true")
 			t.Setenv("OSS_ACCESS_KEY_ID", "")
 			t.Setenv("OSS_ACCESS_KEY_SECRET", "")
 			w := newWorld(t)

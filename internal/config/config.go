@@ -57,8 +57,7 @@ type TLS struct {
 	Key  string `yaml:"key"`
 }
 
-// OSS says where the objects go. Without keys the environment and then the
-// instance's role are asked for them.
+// OSS says where the objects go. Without keys the environment is asked for them.
 type OSS struct {
 	Endpoint            string        `yaml:"endpoint"`
 	Region              string        `yaml:"region"`
