@@ -144,12 +144,11 @@ type Defaults struct {
 
 // Limits bound what the process takes.
 type Limits struct {
-	Memory          int64   `yaml:"memory" unit:"bytes"` // of events that wait for their append
-	OpenSeries      int     `yaml:"open_series"`
-	ParallelAppends int     `yaml:"parallel_appends"`
-	MaxAckPending   int     `yaml:"max_ack_pending"`        // of each lane's consumer
-	MaxEvent        int     `yaml:"max_event" unit:"bytes"` // larger payloads go to the dead letters; 0: what the server takes
-	HeldShare       float64 `yaml:"held_share"`             // of memory that one held series may keep
+	Memory          int64 `yaml:"memory" unit:"bytes"` // of events that wait for their append
+	OpenSeries      int   `yaml:"open_series"`
+	ParallelAppends int   `yaml:"parallel_appends"`
+	MaxAckPending   int   `yaml:"max_ack_pending"`        // of each lane's consumer
+	MaxEvent        int   `yaml:"max_event" unit:"bytes"` // larger payloads go to the dead letters; 0: what the server takes
 }
 
 // Ledger configures the KV bucket.

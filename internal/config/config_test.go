@@ -273,6 +273,9 @@ func TestPrintReads(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v\n%s", err, c.Print())
 		}
+		if c.OSS.AccessKeySecret != "" {
+			c.OSS.AccessKeySecret = "(hidden)"
+		}
 		if !reflect.DeepEqual(c, again) {
 			t.Errorf("%s: got\n%+v\nwant\n%+v", f, again, c)
 		}

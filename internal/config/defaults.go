@@ -70,7 +70,7 @@ func base() *Config {
 			Flush: Flush{Size: flushSize, Events: flushEvents, Linger: flushLinger},
 			Roll:  Roll{Size: rollSize, Age: rollAge, Idle: rollIdle},
 		},
-		Limits:   Limits{Memory: 256 << 20, OpenSeries: 10_000, ParallelAppends: 32, MaxAckPending: maxAckPending, HeldShare: 0.25},
+		Limits:   Limits{Memory: 256 << 20, OpenSeries: 10_000, ParallelAppends: 32, MaxAckPending: maxAckPending},
 		Ledger:   Ledger{Interval: time.Second},
 		Lease:    Lease{TTL: 10 * time.Second},
 		Intake:   Intake{Audit: 5 * time.Second, DrainTimeout: 30 * time.Second},

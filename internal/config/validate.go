@@ -180,9 +180,6 @@ func (v *validator) limits() {
 	v.atLeast("limits.parallel_appends", int64(l.ParallelAppends), 1, "")
 	v.atLeast("limits.max_ack_pending", int64(l.MaxAckPending), 1, "")
 	v.atLeast("limits.max_event", int64(l.MaxEvent), 0, "")
-	if !(l.HeldShare > 0 && l.HeldShare <= 1) {
-		v.bad("limits.held_share", fmt.Sprintf("%g is no share", l.HeldShare), "use more than 0 and at most 1")
-	}
 	if l.MaxEvent > 0 && int64(l.MaxEvent) > l.Memory {
 		v.warn("limits.max_event", "a single event may be larger than limits.memory", "raise limits.memory")
 	}
