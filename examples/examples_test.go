@@ -15,8 +15,15 @@ import (
 	"ossuary/internal/config"
 )
 
-// getenv has a value for every name.
-func getenv(name string) (string, bool) { return "value-of-" + name, true }
+// getenv has a value for every secret; what else the examples take from the
+// environment has a default.
+func getenv(name string) (string, bool) {
+	switch name {
+	case "OSS_ENDPOINT", "OSS_REGION", "OSS_BUCKET":
+		return "", false
+	}
+	return "value-of-" + name, true
+}
 
 func TestExamplesAreAccepted(t *testing.T) {
 	files, err := filepath.Glob("*.yaml")
