@@ -220,7 +220,7 @@ func Cat(ctx context.Context, st store, prefix, archive string, sel Selection) i
 
 // reading is the visitor of Cat.
 type reading struct {
-	ctx     context.Context // of the call
+	ctx     context.Context //nolint:containedctx // of the one call that the visitor lives in
 	st      store
 	prefix  string
 	archive string

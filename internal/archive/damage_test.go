@@ -2,6 +2,7 @@ package archive
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -218,14 +219,18 @@ type lateLedger struct{ b *builder }
 
 func (l lateLedger) All(ctx context.Context) ([]ledger.Entry, error) { return l.b.ledger().All(ctx) }
 
-// A connection that breaks is taken up where it broke.
+// A connection that breaks is taken up where it broke. One that is closed at
+// once says EOF, and that is not the end of the object.
 func TestBrokenConnections(t *testing.T) {
 	b := standard(t, event.Gzip)
 	n := 0
 	b.st.Fault = func(op, key string, _ int) (f objecttest.Fault) {
 		if op == "read" {
-			if n++; n%3 == 0 {
+			switch n++; n % 4 {
+			case 1:
 				f.Cut = 100
+			case 3:
+				f.Before = &object.Error{Err: fmt.Errorf("asking: %w", io.EOF)}
 			}
 		}
 		return f

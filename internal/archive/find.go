@@ -31,7 +31,7 @@ func (e *readError) Unwrap() error { return e.err }
 // rangeReader reads [start,end) of an object, reopening where a connection
 // broke, and keeps the CRC-64 of what it gave.
 type rangeReader struct {
-	ctx             context.Context // the reader lives within one call
+	ctx             context.Context //nolint:containedctx // of the one call that the reader lives in; io.Reader has no place for it
 	st              store
 	key             string
 	start, position int64
@@ -72,7 +72,7 @@ func (r *rangeReader) Read(p []byte) (int, error) {
 			continue
 		}
 		r.Close()
-		if errors.Is(err, io.EOF) {
+		if err == io.EOF { //nolint:errorlint // the end is io.EOF itself; a store that hangs up wraps one, and is asked again
 			return 0, io.EOF // shorter than announced: the caller compares
 		}
 		if err := r.retry(err); err != nil {

@@ -89,7 +89,7 @@ func Rebuild(ctx context.Context, st store, prefix, archive string, progress fun
 // tailMaker is the visitor of Rebuild.
 type tailMaker struct {
 	col *collector
-	ctx context.Context
+	ctx context.Context //nolint:containedctx // of the one call that the visitor lives in
 
 	key      string
 	segment  int

@@ -162,7 +162,7 @@ func (s *scan) run(ctx context.Context, from int64) error {
 		before := s.sc.CRC()
 		position := s.sc.Position()
 		f, body, err := s.sc.Next()
-		if err == io.EOF {
+		if err == io.EOF { //nolint:errorlint // the end is io.EOF itself; a lost connection may wrap one
 			break
 		}
 		if err == nil {

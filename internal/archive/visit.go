@@ -19,7 +19,7 @@ import (
 type seriesVisitor struct {
 	v      *verification
 	w      *walker
-	ctx    context.Context // of the walk
+	ctx    context.Context //nolint:containedctx // of the one walk that the visitor lives in
 	series *Series
 	tail   *tailCheck
 
@@ -48,7 +48,6 @@ type seriesLife struct {
 	lateFirst    uint64 // the least first sequence of frames not before RemovedBefore; 0: none
 	doubles      []uint64
 	doubledCount uint64
-	repeated     bool // its sequences may repeat those of an earlier incarnation
 }
 
 func (sv *seriesVisitor) problem(f Finding) {

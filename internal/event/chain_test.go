@@ -3,6 +3,7 @@ package event
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -133,7 +134,7 @@ func TestChainOfASegment(t *testing.T) {
 }
 
 func TestFindBreak(t *testing.T) {
-	any := func(*Frame) bool { return true }
+	every := func(*Frame) bool { return true }
 	for _, codec := range codecs {
 		s := newSegment(codec)
 		s.data(t, "1")
@@ -153,22 +154,22 @@ func TestFindBreak(t *testing.T) {
 			s.bytes = append(s.bytes[:valid:valid], garbage...)
 			s.frames, s.starts = s.frames[:1], s.starts[:2]
 			r := func() io.Reader { return iotest.HalfReader(bytes.NewReader(s.bytes[valid:])) }
-			f, end, err := FindBreak(r(), codec, int64(valid), any)
+			f, end, err := FindBreak(r(), codec, int64(valid), every)
 			if f != nil || end != int64(len(s.bytes)) || err != nil {
 				t.Fatalf("%v: no break: %+v %d %v", codec, f, end, err)
 			}
 			at := len(s.bytes)
 			s.end(t, KindBreak)
 			s.bytes = append(s.bytes, whole.bytes...) // a zombie's, ignored
-			f, end, err = FindBreak(r(), codec, int64(valid), any)
+			f, end, err = FindBreak(r(), codec, int64(valid), every)
 			if err != nil || f == nil || f.Place.Position != int64(at) || f.Content.Valid != int64(valid) || end != f.End() || f.Hash != s.prev {
 				t.Fatalf("%v, %d bytes of garbage: %+v %d %v", codec, len(garbage), f, end, err)
 			}
 			if f, _, err := FindBreak(r(), codec, int64(valid), func(*Frame) bool { return false }); f != nil || err != nil {
 				t.Fatalf("%v: not accepted, but found %+v %v", codec, f, err)
 			}
-			broken := errors.New("connection lost")
-			_, _, err = FindBreak(io.MultiReader(bytes.NewReader(s.bytes[valid:at]), iotest.ErrReader(broken)), codec, int64(valid), any)
+			broken := fmt.Errorf("connection lost: %w", io.EOF) // which is not the end
+			_, _, err = FindBreak(io.MultiReader(bytes.NewReader(s.bytes[valid:at]), iotest.ErrReader(broken)), codec, int64(valid), every)
 			if !errors.Is(err, broken) {
 				t.Fatalf("%v: %v", codec, err)
 			}

@@ -34,7 +34,7 @@ func FindBreak(r io.Reader, c Codec, position int64, accept func(*Frame) bool) (
 	)
 	for {
 		p, err := in.Peek(MaxHead + maxBreak)
-		if err != nil && !errors.Is(err, io.EOF) {
+		if err != nil && err != io.EOF { //nolint:errorlint // the end is io.EOF itself; a lost connection may wrap one
 			return nil, position, fmt.Errorf("reading at position %d: %w", position+int64(len(p)), err)
 		}
 		ended := err != nil

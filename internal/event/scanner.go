@@ -1,6 +1,7 @@
 package event
 
 import (
+	"errors"
 	"fmt"
 	"hash/crc64"
 	"io"
@@ -42,7 +43,7 @@ func (s *Scanner) Position() int64 { return s.position }
 func (s *Scanner) CRC() uint64 { return s.crc }
 
 // Next returns the next frame and its uncompressed body, which is valid until the
-// next call. At the end of the bytes, if a frame ends there, io.EOF;
+// next call. At the end of the bytes, if a frame ends there, io.EOF itself;
 // *CorruptError for bytes that are no well-formed frame, *UnknownError for a
 // frame that needs a newer reader; errors of the reader, other than io.EOF,
 // wrapped. After an error every call returns it again and Position and CRC stay.
@@ -72,7 +73,7 @@ func (s *Scanner) next() (*Frame, []byte, error) {
 		return nil, nil, io.EOF
 	}
 	f, err := readHeader(s.ahead(), s.codec, s.position)
-	for err == io.ErrUnexpectedEOF {
+	for errors.Is(err, io.ErrUnexpectedEOF) {
 		n := len(s.ahead())
 		if err := s.fill(int64(n) + 4096); err != nil {
 			return nil, nil, err

@@ -224,7 +224,7 @@ func (w watchdog) stop()  { w.Stop() }
 type reader struct {
 	c      *Client
 	key    string
-	ctx    context.Context // of this one request, for its cause
+	ctx    context.Context //nolint:containedctx // of this one request, for its cause
 	cancel context.CancelCauseFunc
 	watch  watchdog
 	body   io.ReadCloser
@@ -245,9 +245,9 @@ func (r *reader) Read(p []byte) (int, error) {
 	switch {
 	case err == nil:
 		return n, nil
-	case err == io.EOF && (r.want < 0 || r.got == r.want):
+	case err == io.EOF && (r.want < 0 || r.got == r.want): //nolint:errorlint // the end is io.EOF itself
 		r.err = io.EOF
-	case err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 		// Not wrapped: a caller that parses would take an unexpected end for
 		// the end of the object, and this is only the end of a connection.
 		r.fail(fmt.Errorf("connection lost after %d of %d bytes", r.got, r.want))
