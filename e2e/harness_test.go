@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"io/fs"
@@ -18,6 +19,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -61,6 +63,11 @@ func TestMain(m *testing.M) {
 	}
 	code := 1
 	if err == nil {
+		// The tests wait for processes more than they compute.
+		flag.Parse()
+		if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue {
+			flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
+		}
 		code = m.Run()
 	} else {
 		fmt.Fprintln(os.Stderr, err)
@@ -188,7 +195,7 @@ func newWorld(t *testing.T) *world {
 	w.store.start()
 	w.natsProxy = newProxy(t, fmt.Sprintf("127.0.0.1:%d", w.nats.port))
 	w.storeProxy = newProxy(t, w.store.addr)
-	nc, err := nats.Connect(w.nats.url(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond))
+	nc, err := nats.Connect(w.nats.url(), nats.MaxReconnects(-1), nats.ReconnectWait(50*time.Millisecond), quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,6 +253,9 @@ func (s *natsServer) start() {
 		return err == nil, fmt.Sprint(err)
 	})
 }
+
+// quiet keeps a client from printing that its server is away.
+var quiet = nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})
 
 // store is the emulator in a process of its own. Rules for faults are gone when
 // it was started again.
@@ -424,6 +434,16 @@ func (i *instance) status() (status, error) {
 		return status{}, errors.New("not one lane")
 	}
 	return doc.Lanes[0], nil
+}
+
+// ready is what /readyz answers, 0 if nothing does.
+func (i *instance) ready() int {
+	resp, err := statusClient.Get("http://" + i.http + "/readyz")
+	if err != nil {
+		return 0
+	}
+	resp.Body.Close()
+	return resp.StatusCode
 }
 
 // waitFor waits until the instance's status is as wanted.
@@ -634,7 +654,7 @@ func (w *world) prove() {
 	}
 }
 
-// ledgerStatus reads the lane's floor from the ledger, 0 if there is none.
+// ledgerFloor reads the lane's floor from the ledger, 0 if there is none.
 func (w *world) ledgerFloor() uint64 {
 	ctx, cancel := context.WithTimeout(w.t.Context(), 5*time.Second)
 	defer cancel()

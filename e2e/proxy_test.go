@@ -19,7 +19,8 @@ type proxy struct {
 	conns map[*net.TCPConn]bool
 	down  bool
 	ice   chan struct{} // not nil while frozen; closed by thaw
-	cuts  int           // connections cut so far
+	left  int64         // bytes after which everything is cut; 0: never
+	cuts  int           // how often everything was cut
 }
 
 func newProxy(t testing.TB, target string) *proxy {
@@ -42,15 +43,46 @@ func newProxy(t testing.TB, target string) *proxy {
 }
 
 // cut resets all connections; new ones are accepted.
-func (p *proxy) cut() int {
+func (p *proxy) cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := len(p.conns) / 2
+	p.cutLocked()
+}
+
+func (p *proxy) cutLocked() {
 	for c := range p.conns {
 		c.SetLinger(0)
 		c.Close()
 	}
-	p.cuts += n
+	p.cuts++
+}
+
+// cutAfter cuts once n more bytes have come from the server.
+func (p *proxy) cutAfter(n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.left = int64(n)
+}
+
+func (p *proxy) cutCount() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.cuts
+}
+
+// spend counts n bytes from the server, and says how many of them may pass.
+func (p *proxy) spend(n int) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.left == 0 {
+		return n
+	}
+	if p.left -= int64(n); p.left > 0 {
+		return n
+	}
+	n += int(p.left)
+	p.left = 0
+	p.cutLocked()
 	return n
 }
 
@@ -116,12 +148,12 @@ func (p *proxy) serve(c *net.TCPConn) {
 		delete(p.conns, s)
 	}()
 	var both sync.WaitGroup
-	both.Go(func() { p.pass(s, c) })
-	both.Go(func() { p.pass(c, s) })
+	both.Go(func() { p.pass(s, c, func(n int) int { return n }) })
+	both.Go(func() { p.pass(c, s, p.spend) })
 	both.Wait()
 }
 
-func (p *proxy) pass(to, from *net.TCPConn) {
+func (p *proxy) pass(to, from *net.TCPConn, spend func(int) int) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
@@ -131,7 +163,7 @@ func (p *proxy) pass(to, from *net.TCPConn) {
 		if ice != nil {
 			<-ice
 		}
-		if n > 0 {
+		if n = spend(n); n > 0 {
 			if _, werr := to.Write(buf[:n]); werr != nil {
 				from.Close()
 				return

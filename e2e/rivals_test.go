@@ -1,0 +1,102 @@
+//go:build unix
+
+package e2e
+
+import (
+	"testing"
+	"time"
+
+	"ossuary/internal/ossemu"
+)
+
+// Two instances archive the same stream at once, without a lease: each is refused
+// where the other was quicker, and adopts what it wrote.
+func TestTwoInstancesWithoutLease(t *testing.T) {
+	t.Parallel()
+	n := sized(t, size{10000, 1}, size{60000, 4}, size{200000, 10})
+	w := newWorld(t)
+	a := w.instance("a", settings{leaseDisabled: true})
+	b := w.instance("b", settings{leaseDisabled: true})
+	p := w.publish(n.events)
+	a.start()
+	b.start()
+	step := n.events / (n.rounds + 1)
+	for round := range n.rounds {
+		p.release((round + 1) * step)
+		// Neither may fall behind so far that it only finds what is there.
+		for _, i := range []*instance{a, b} {
+			i.waitFor("events under way", func(s status) bool { return s.Delivered >= uint64(step/4) })
+		}
+		victim := []*instance{a, b}[w.rand.IntN(2)]
+		victim.kill()
+		p.release((round+1)*step + step/2)
+		victim.start()
+	}
+	last := w.published()
+	a.waitFloor(last)
+	b.waitFloor(last)
+	for _, i := range []*instance{a, b} {
+		archived := i.metric("ossuary_events_archived_total")
+		t.Logf("%s: %.0f events in its own appends, %.0f appends refused, %.0f frames adopted with %.0f waiting events, %.0f found archived before sending",
+			i.name, archived, i.metric("ossuary_append_refusals_total"), i.metric("ossuary_adopted_frames_total"),
+			i.metric("ossuary_adopted_events_total"), i.metric("ossuary_redelivered_events_total"))
+		if archived == 0 {
+			t.Errorf("%s appended nothing", i.name)
+		}
+	}
+	if w.metric("ossuary_adopted_frames_total") == 0 || w.metric("ossuary_append_refusals_total") == 0 {
+		t.Error("no frame was adopted: the two have not met")
+	}
+	a.stop()
+	b.stop()
+	w.prove()
+}
+
+// An instance is paused with appends in flight until another has taken over, and
+// goes on afterwards believing that nothing happened.
+func TestPausedAndOvertaken(t *testing.T) {
+	t.Parallel()
+	n := sized(t, size{10000, 2}, size{60000, 6}, size{200000, 20})
+	w := newWorld(t)
+	one := w.instance("a", settings{})
+	other := w.instance("b", settings{})
+	p := w.publish(n.events)
+	one.start()
+	one.waitFor("runs", func(s status) bool { return s.State == "running" })
+	other.start()
+	other.waitFor("stands by", func(s status) bool { return s.State == "standby" })
+	step := n.events / (n.rounds + 1)
+	// Appends take a while, so that the pause finds some in flight.
+	w.store.fault(ossemu.Rule{Op: "append", Action: "delay", Delay: ossemu.Duration(20 * time.Millisecond), Probability: 0.5})
+	var before uint64
+	for round := range n.rounds {
+		p.release((round + 1) * step)
+		some := before + uint64(1+w.rand.IntN(step/2))
+		one.waitFor("events under way", func(s status) bool { return s.Delivered >= some && s.Delivered > uint64(s.Archived) })
+		one.pause()
+		p.release((round+1)*step + step/2)
+		s, err := other.status()
+		if err != nil {
+			t.Fatal(err)
+		}
+		before = s.Delivered
+		other.waitFor("takes over and archives", func(s status) bool {
+			return s.State == "running" && s.Delivered > before+uint64(step/4)
+		})
+		one.resume()
+		one.waitFor("notices", func(s status) bool { return s.State == "standby" })
+		s, err = other.status()
+		if err != nil {
+			t.Fatal(err)
+		}
+		before = s.Delivered
+		one, other = other, one
+	}
+	one.waitFloor(w.published())
+	t.Logf("%d pauses: %.0f appends refused, %.0f in doubt, %.0f frames adopted with %.0f waiting events", n.rounds,
+		w.metric("ossuary_append_refusals_total"), w.metric("ossuary_append_doubts_total"),
+		w.metric("ossuary_adopted_frames_total"), w.metric("ossuary_adopted_events_total"))
+	one.stop()
+	other.stop()
+	w.prove()
+}

@@ -1,0 +1,150 @@
+//go:build unix
+
+package e2e
+
+import (
+	"bytes"
+	"compress/gzip"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"ossuary/internal/objectstore"
+)
+
+// foreignAppend appends to an object as anybody with the keys can.
+func (w *world) foreignAppend(key string, b []byte) {
+	w.t.Helper()
+	c, err := objectstore.New(objectstore.Options{Endpoint: "http://" + w.store.addr, Region: "cn-hangzhou", Bucket: bucketName,
+		AccessKeyID: accessKey, AccessKeySecret: secretKey})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer c.Close()
+	info, err := c.Head(w.t.Context(), keyPrefix+key)
+	if err == nil {
+		_, err = c.Append(w.t.Context(), keyPrefix+key, info.Length, b, nil)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// Somebody else writes into open segments and deletes one while the archive
+// runs. It goes on in the next segments and says so in readiness, log and verify;
+// nothing but what the deleted object held is missing, also after the ledger is
+// gone and a new process has to find its way by the objects.
+func TestForeignBytesAndDeletedSegment(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.instance("a", settings{})
+	p := w.publish(sized(t, size{events: 3000}, size{events: 20000}, size{events: 100000}).events)
+	a.start()
+	p.release(p.total / 3)
+	eventually(t, patience, "a third is published", func() (bool, string) { return p.acked() == p.total/3, fmt.Sprint(p.acked()) })
+	a.waitFloor(p.last.Load())
+
+	// notes/N has one segment, which stays open.
+	const byHand, signed, deleted = "notes/0.000001.ndjson.gz", "notes/1.000001.ndjson.gz", "notes/2.000001.ndjson.gz"
+	file := func(key string) string { return filepath.Join(w.objects(), filepath.FromSlash(key)) }
+	length := func(key string) int64 { return must(os.Stat(file(key))).Size() }
+	junk := []byte("these bytes are nobody's\n")
+	var member bytes.Buffer
+	zw := gzip.NewWriter(&member)
+	fmt.Fprintln(zw, "a gzip member of somebody else")
+	zw.Close()
+	foreign := map[string][2]int64{ // first and behind the last byte
+		byHand: {length(byHand), length(byHand) + int64(len(junk))},
+		signed: {length(signed), length(signed) + int64(member.Len())},
+	}
+	f := must(os.OpenFile(file(byHand), os.O_APPEND|os.O_WRONLY, 0))
+	must(f.Write(junk))
+	f.Close()
+	w.foreignAppend(signed, member.Bytes())
+
+	p.release(2 * p.total / 3)
+	eventually(t, patience, "two thirds are published", func() (bool, string) { return p.acked() == 2*p.total/3, fmt.Sprint(p.acked()) })
+	a.waitFloor(p.last.Load())
+	for key, at := range foreign {
+		next := strings.Replace(key, ".000001.", ".000002.", 1)
+		if _, err := os.Stat(file(next)); err != nil {
+			t.Errorf("the series did not go on: %v", err)
+		}
+		if r := a.ready(); !r.warns(key) {
+			t.Errorf("readiness does not name %s: %+v", key, r)
+		}
+		if !slices.ContainsFunc(strings.Split(a.logText(), "\n"), func(l string) bool {
+			return strings.Contains(l, "segment left by a break frame") && strings.Contains(l, key)
+		}) {
+			t.Errorf("the log does not name %s", key)
+		}
+		if _, r := a.verify(); !says(r.Notes, keyPrefix+key, fmt.Sprintf("foreign bytes %d-%d", at[0], at[1]-1)) {
+			t.Errorf("verify does not name %s %v: %+v", key, at, r.Notes)
+		}
+	}
+	archivedEvents := func() (want map[uint64]expected) {
+		want = w.contents()
+		for seq, e := range want {
+			if e.series == "" {
+				delete(want, seq)
+			}
+		}
+		return want
+	}
+	a.clean(len(archivedEvents()))
+
+	lost := must(readSegment(file(deleted), "ndjson.gz"))
+	if len(lost) == 0 {
+		t.Fatal("nothing to lose")
+	}
+	if err := os.Remove(file(deleted)); err != nil {
+		t.Fatal(err)
+	}
+	p.release(p.total - 50)
+	eventually(t, patience, "nearly all is published", func() (bool, string) { return p.acked() == p.total-50, fmt.Sprint(p.acked()) })
+	a.waitFloor(p.last.Load())
+	if r := a.ready(); !r.warns(deleted) {
+		t.Errorf("readiness does not name %s: %+v", deleted, r)
+	}
+
+	check := func() {
+		t.Helper()
+		want := archivedEvents()
+		for _, l := range lost {
+			delete(want, l.seq)
+		}
+		code, r := a.verify()
+		if code != 1 || r.Result != "damaged" || r.Missing != uint64(len(lost)) || r.Events != uint64(len(want)) || r.Duplicates != 0 {
+			t.Errorf("verify: exit %d with %d events and %d lost: %+v", code, len(want), len(lost), r)
+		}
+		if !says(r.Problems, keyPrefix+deleted, "the segment was deleted", "restore the segment from a version or a copy") {
+			t.Errorf("verify does not name the deleted segment: %+v", r.Problems)
+		}
+		if !says(r.Problems, "", fmt.Sprintf("%d events are missing that the stream still has: sequences", len(lost)), "restore") {
+			t.Errorf("verify does not name the events: %+v", r.Problems)
+		}
+		if len(r.Problems) != 2 {
+			t.Errorf("more problems than two: %+v", r.Problems)
+		}
+		// Without the bytes that verify named, the objects are what they should be.
+		dir := t.TempDir()
+		copyTree(t, dir, w.objects(), func(path string, b []byte) []byte {
+			if at, ok := foreign[path]; ok {
+				return slices.Delete(b, int(at[0]), int(at[1]))
+			}
+			return b
+		})
+		w.same("without the foreign bytes", w.read(dir), want)
+	}
+	check()
+
+	a.stop()
+	w.deleteLedger()
+	a.start()
+	a.waitFloor(w.published())
+	a.stop()
+	check()
+}

@@ -1,0 +1,297 @@
+//go:build unix
+
+package e2e
+
+// What the scenarios share.
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// put publishes n messages to subjects that subject names, and returns what the
+// stream holds of them once all are stored. Without a server it fails.
+func (w *world) put(n int, message func(i int) *nats.Msg) map[uint64]entry {
+	w.t.Helper()
+	js, err := jetstream.New(w.js.Conn(), jetstream.WithPublishAsyncMaxPending(publishWindow))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	out := make(map[uint64]entry, n)
+	acks := make([]jetstream.PubAckFuture, n)
+	for i := range n {
+		if acks[i], err = js.PublishMsgAsync(message(i)); err != nil {
+			w.t.Fatalf("publishing: %v", err)
+		}
+	}
+	for i, f := range acks {
+		select {
+		case a := <-f.Ok():
+			m := message(i)
+			out[a.Sequence] = entry{i, m.Subject, sha256.Sum256(m.Data)}
+		case err := <-f.Err():
+			w.t.Fatalf("publishing: %v", err)
+		case <-time.After(patience):
+			w.t.Fatal("publishing: no acknowledgement")
+		}
+	}
+	return out
+}
+
+// numbered makes messages that say their number, on n subjects below prefix.
+func numbered(prefix, text string, n int) func(int) *nats.Msg {
+	return func(i int) *nats.Msg {
+		m := nats.NewMsg(fmt.Sprintf("%s.%d", prefix, i%n))
+		m.Data = fmt.Appendf(nil, `{"i":%d,"text":%q}`, i, text)
+		return m
+	}
+}
+
+func (w *world) stream(name string) jetstream.Stream {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
+	defer cancel()
+	s, err := w.js.Stream(ctx, name)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return s
+}
+
+func (w *world) createStream(cfg jetstream.StreamConfig) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
+	defer cancel()
+	if _, err := w.js.CreateStream(ctx, cfg); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// lanes are what /status says of all lanes, by source.
+func (i *instance) lanes() (map[string]status, error) {
+	b, err := i.get("/status")
+	if err != nil {
+		return nil, err
+	}
+	var doc struct {
+		Lanes []struct {
+			Source string
+			status
+		}
+	}
+	if err := json.Unmarshal(b, &doc); err != nil {
+		return nil, err
+	}
+	out := map[string]status{}
+	for _, l := range doc.Lanes {
+		out[l.Source] = l.status
+	}
+	return out, nil
+}
+
+// waitLanes waits for all lanes to be as wanted.
+func (i *instance) waitLanes(what string, ok func(map[string]status) bool) {
+	i.t.Helper()
+	eventually(i.t, patience, i.name+": "+what, func() (bool, string) {
+		if !i.alive() {
+			i.t.Fatalf("%s ended: %s\n%s", i.name, i.cmd.ProcessState, i.logTail(20))
+		}
+		l, err := i.lanes()
+		return err == nil && ok(l), fmt.Sprintf("%+v %v", l, err)
+	})
+}
+
+// startAll starts an instance of several sources and waits until all lanes run.
+func (i *instance) startAll() {
+	i.t.Helper()
+	i.process.start()
+	i.waitLanes("all lanes run", func(lanes map[string]status) bool {
+		for _, l := range lanes {
+			if l.State != "running" {
+				return false
+			}
+		}
+		return len(lanes) > 0
+	})
+}
+
+// readiness is what /readyz says.
+type readiness struct {
+	code     int
+	Status   string
+	Reasons  []struct{ What, Name, Reason string }
+	Warnings []struct{ What, Name, Reason string }
+}
+
+func (i *instance) ready() (r readiness) {
+	i.t.Helper()
+	resp, err := statusClient.Get("http://" + i.http + "/readyz")
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if err := json.NewDecoder(resp.Body).Decode(&r); err != nil {
+		i.t.Fatal(err)
+	}
+	r.code = resp.StatusCode
+	return r
+}
+
+func (r readiness) warns(key string) bool {
+	return r.code == http.StatusOK && slices.ContainsFunc(r.Warnings, func(x struct{ What, Name, Reason string }) bool {
+		return x.What == "segment" && x.Name == keyPrefix+key
+	})
+}
+
+// clean wants a verification without any problem.
+func (i *instance) clean(events int) report {
+	i.t.Helper()
+	code, r := i.verify()
+	if code != 0 || r.Result != "ok" || len(r.Problems) > 0 || r.Events != uint64(events) || r.DeadLetters != 0 || r.Duplicates != 0 || r.Missing != 0 {
+		i.t.Errorf("verify: exit %d for %d events: %+v", code, events, r)
+	}
+	return r
+}
+
+// says reports whether a finding speaks of key and has all words in it.
+func says(findings []struct{ Key, Series, What, Mend string }, key string, words ...string) bool {
+	return slices.ContainsFunc(findings, func(f struct{ Key, Series, What, Mend string }) bool {
+		text := f.What + "; " + f.Mend
+		return f.Key == key && !slices.ContainsFunc(words, func(s string) bool { return !strings.Contains(text, s) })
+	})
+}
+
+// read reads the archive as it lies in dir.
+func (w *world) read(dir string) *archived {
+	w.t.Helper()
+	a, err := readArchive(dir)
+	if err != nil {
+		w.t.Fatalf("the independent reader: %v", err)
+	}
+	return a
+}
+
+// same lets the independent reader compare.
+func (w *world) same(what string, a *archived, want map[uint64]expected) {
+	w.t.Helper()
+	for _, s := range a.compare(want) {
+		w.t.Errorf("the independent reader, %s: %s", what, s)
+	}
+}
+
+// only are the lines that keep lets through.
+func (a *archived) only(keep func(line) bool) *archived {
+	out := &archived{series: map[string][]line{}, segments: a.segments}
+	for name, lines := range a.series {
+		for _, l := range lines {
+			if keep(l) {
+				out.series[name] = append(out.series[name], l)
+				out.lines++
+			}
+		}
+	}
+	return out
+}
+
+// messages reads what a stream holds now; series says where each belongs.
+func (w *world) messages(stream string, series func(subject string, seq uint64) string) map[uint64]expected {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	defer cancel()
+	s := w.stream(stream)
+	want := map[uint64]expected{}
+	if s.CachedInfo().State.Msgs == 0 {
+		return want
+	}
+	cons, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	it, err := cons.Messages()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer it.Stop()
+	for {
+		m, err := it.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			w.t.Fatalf("reading stream %s: %v", stream, err)
+		}
+		meta := must(m.Metadata())
+		want[meta.Sequence.Stream] = expected{series: series(m.Subject(), meta.Sequence.Stream), subject: m.Subject(),
+			time: meta.Timestamp, headers: m.Headers(), payload: sha256.Sum256(m.Data())}
+		if meta.NumPending == 0 {
+			return want
+		}
+	}
+}
+
+// controlState is the last line of a source's control log.
+type controlState struct {
+	Stream  struct{ Incarnation int }
+	Layouts []struct {
+		Layout int
+		Since  uint64
+	}
+}
+
+func (w *world) control(source string) (s controlState) {
+	w.t.Helper()
+	b, err := os.ReadFile(filepath.Join(w.objects(), "_ossuary", "control", source+".000001.jsonl"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	lines := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
+	if err := json.Unmarshal(lines[len(lines)-1], &s); err != nil {
+		w.t.Fatal(err)
+	}
+	return s
+}
+
+func (w *world) deleteLedger() {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
+	defer cancel()
+	if err := w.js.DeleteKeyValue(ctx, ledgerBucket); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// copyTree copies a directory; change, if not nil, may change files' bytes.
+func copyTree(t testing.TB, to, from string, change func(path string, b []byte) []byte) {
+	t.Helper()
+	err := filepath.WalkDir(from, func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel := must(filepath.Rel(from, file))
+		if d.IsDir() {
+			return os.MkdirAll(filepath.Join(to, rel), 0o755)
+		}
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		if change != nil {
+			b = change(filepath.ToSlash(rel), b)
+		}
+		return os.WriteFile(filepath.Join(to, rel), b, 0o644)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
