@@ -19,16 +19,46 @@ import (
 const healthTimeout = 3 * time.Second
 
 func (a *app) healthCommand() *cobra.Command {
-	return &cobra.Command{
+	var emulator string
+	cmd := &cobra.Command{
 		Use:   "health",
 		Short: "Ask the running service whether it is ready (for container health checks)",
 		Long: `health asks /readyz at http.listen of the configuration. It exits 0 if the
-service is ready, 1 if it is not and says why, 2 if nothing answers.`,
+service is ready, 1 if it is not and says why, 2 if nothing answers.
+
+With --emulator it asks a store instead. Any answer but a 5xx will do: a store
+refuses a request without a signature, and lives.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if emulator != "" {
+				return a.askStore(c.Context(), emulator)
+			}
 			return a.ask(c.Context(), "/readyz")
 		},
 	}
+	cmd.Flags().StringVar(&emulator, "emulator", "", "ask the store at this `URL` instead of the service")
+	return cmd
+}
+
+func (a *app) askStore(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)
+	if err != nil {
+		return fmt.Errorf("--emulator %q: %w; use http://host:port", url, err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return fmt.Errorf("--emulator %s: no store answers: %w; start it with `consumer emulator`", url, err)
+	}
+	defer resp.Body.Close()
+	if _, err := fmt.Fprintln(a.stdout, resp.Status); err != nil {
+		return err
+	}
+	if resp.StatusCode >= http.StatusInternalServerError {
+		return errFound
+	}
+	return nil
 }
 
 func (a *app) statusCommand() *cobra.Command {

@@ -17,6 +17,7 @@ const (
 	controlDir = "_ossuary/control/"
 	layoutDir  = "_ossuary/layout/"
 	deadDir    = "_ossuary/dead/"
+	checkDir   = "_ossuary/check/" // what `consumer check` tried its permissions on
 )
 
 // Segment is one appendable object of a series, as the listing showed it.
@@ -71,6 +72,8 @@ func walkBelow(ctx context.Context, st store, prefix, below string) (*Inventory,
 			return nil
 		case strings.HasPrefix(rest, layoutDir):
 			inv.Layouts = append(inv.Layouts, e)
+			return nil
+		case strings.HasPrefix(rest, checkDir):
 			return nil
 		}
 		name, number, ext, ok := event.ParseKey(prefix, e.Key)
