@@ -73,7 +73,7 @@ func TestForeignBytesAndDeletedSegment(t *testing.T) {
 		if _, err := os.Stat(file(next)); err != nil {
 			t.Errorf("the series did not go on: %v", err)
 		}
-		if r := a.ready(); !r.warns(key) {
+		if r := a.readyz(); !r.warns(key) {
 			t.Errorf("readiness does not name %s: %+v", key, r)
 		}
 		if !slices.ContainsFunc(strings.Split(a.logText(), "\n"), func(l string) bool {
@@ -106,7 +106,7 @@ func TestForeignBytesAndDeletedSegment(t *testing.T) {
 	p.release(p.total - 50)
 	eventually(t, patience, "nearly all is published", func() (bool, string) { return p.acked() == p.total-50, fmt.Sprint(p.acked()) })
 	a.waitFloor(p.last.Load())
-	if r := a.ready(); !r.warns(deleted) {
+	if r := a.readyz(); !r.warns(deleted) {
 		t.Errorf("readiness does not name %s: %+v", deleted, r)
 	}
 

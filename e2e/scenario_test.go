@@ -81,30 +81,31 @@ func (w *world) createStream(cfg jetstream.StreamConfig) {
 	}
 }
 
+type laneStatus struct {
+	Source      string
+	Incarnation int
+	status
+}
+
 // lanes are what /status says of all lanes, by source.
-func (i *instance) lanes() (map[string]status, error) {
+func (i *instance) lanes() (map[string]laneStatus, error) {
 	b, err := i.get("/status")
 	if err != nil {
 		return nil, err
 	}
-	var doc struct {
-		Lanes []struct {
-			Source string
-			status
-		}
-	}
+	var doc struct{ Lanes []laneStatus }
 	if err := json.Unmarshal(b, &doc); err != nil {
 		return nil, err
 	}
-	out := map[string]status{}
+	out := map[string]laneStatus{}
 	for _, l := range doc.Lanes {
-		out[l.Source] = l.status
+		out[l.Source] = l
 	}
 	return out, nil
 }
 
 // waitLanes waits for all lanes to be as wanted.
-func (i *instance) waitLanes(what string, ok func(map[string]status) bool) {
+func (i *instance) waitLanes(what string, ok func(map[string]laneStatus) bool) {
 	i.t.Helper()
 	eventually(i.t, patience, i.name+": "+what, func() (bool, string) {
 		if !i.alive() {
@@ -119,7 +120,7 @@ func (i *instance) waitLanes(what string, ok func(map[string]status) bool) {
 func (i *instance) startAll() {
 	i.t.Helper()
 	i.process.start()
-	i.waitLanes("all lanes run", func(lanes map[string]status) bool {
+	i.waitLanes("all lanes run", func(lanes map[string]laneStatus) bool {
 		for _, l := range lanes {
 			if l.State != "running" {
 				return false
@@ -137,7 +138,7 @@ type readiness struct {
 	Warnings []struct{ What, Name, Reason string }
 }
 
-func (i *instance) ready() (r readiness) {
+func (i *instance) readyz() (r readiness) {
 	i.t.Helper()
 	resp, err := statusClient.Get("http://" + i.http + "/readyz")
 	if err != nil {
@@ -260,15 +261,6 @@ func (w *world) control(source string) (s controlState) {
 		w.t.Fatal(err)
 	}
 	return s
-}
-
-func (w *world) deleteLedger() {
-	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
-	defer cancel()
-	if err := w.js.DeleteKeyValue(ctx, ledgerBucket); err != nil {
-		w.t.Fatal(err)
-	}
 }
 
 // copyTree copies a directory; change, if not nil, may change files' bytes.
