@@ -7,7 +7,8 @@ import (
 
 // Budget is the memory that waiting events may take, over all lanes of a
 // process. A full budget blocks the intake, which stops the pulls; an empty one
-// admits any single event, so that no size of event can wedge it.
+// admits any single event, so that no size of event can wedge it. The share that
+// held series keep for long does not count there.
 type Budget struct {
 	limit int64
 
@@ -58,7 +59,7 @@ func (b *Budget) acquire(ctx context.Context, n int64, giveUp func() bool) (bool
 			return false, nil
 		}
 		b.mu.Lock()
-		if b.used == 0 || b.used+n <= b.limit {
+		if b.used+n <= b.limit || (b.used == b.held && b.held <= b.limit/heldShare) {
 			b.used += n
 			wakes := b.pressedLocked()
 			b.mu.Unlock()

@@ -485,3 +485,15 @@ func (w *world) walk() map[string][]string {
 	}
 	return out
 }
+
+// idle asserts that nothing of the budget is taken and no gauge is up, as must be
+// once no set runs any more.
+func (w *world) idle() {
+	w.t.Helper()
+	if used, held := w.budget.Used(); used != 0 || held != 0 {
+		w.t.Errorf("budget: %d used, %d held after the end", used, held)
+	}
+	if open, held := w.m.OpenSeries.Load(), w.m.HeldSeries.Load(); open != 0 || held != 0 {
+		w.t.Errorf("metrics: %d series open, %d held after the end", open, held)
+	}
+}

@@ -48,6 +48,7 @@ type Set struct {
 	ready    []*series
 	draining bool
 	pending  int           // batches queued or in flight
+	ended    error         // why nothing is taken any more; nil before the end
 	idle     chan struct{} // closed and replaced when a series' work ends
 	tookAny  int           // appends that the store took
 
@@ -112,13 +113,13 @@ func NewSet(o Options) *Set {
 // Run works until ctx ends (nil) or the epoch cannot go on. When it returns,
 // nothing of the Set runs any more; appends in flight were abandoned, which is
 // harmless: whoever comes next finds them in the object.
-func (t *Set) Run(ctx context.Context) error {
+func (t *Set) Run(ctx context.Context) (err error) {
 	defer close(t.done)
+	defer func() { t.letGo(err) }() // behind the workers, which book as long as they run
 	ctx, cancel := context.WithCancel(ctx)
 	defer t.wg.Wait()
 	defer cancel()
 	defer t.opt.Budget.subscribe(t.poke)()
-	defer t.letGo()
 
 	if t.opt.Ledger != nil {
 		known, err := t.opt.Ledger.Tails(ctx, t.opt.Source, t.opt.Lane)
@@ -162,10 +163,15 @@ func (t *Set) Run(ctx context.Context) error {
 	}
 }
 
-// letGo gives back what the waiting batches hold of the shared budget.
-func (t *Set) letGo() {
+// letGo gives back what the waiting batches hold of the shared budget. From here
+// on nothing is taken: nobody would give that back.
+func (t *Set) letGo(why error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.ended = errEnded
+	if why != nil {
+		t.ended = fmt.Errorf("%w: %w", errEnded, why)
+	}
 	for _, s := range t.series {
 		if s.waiting != 0 {
 			held := int64(0)
@@ -197,7 +203,8 @@ func (t *Set) end(err error) {
 
 // Add hands over one event of a slot. It blocks while the budget is full. An
 // *event.PoisonError means that the event cannot be encoded under spec and was
-// not taken; it belongs to AddDead. The event's bytes are free again on return.
+// not taken; it belongs to AddDead. Once Run has ended nothing is taken, and the
+// error wraps the reason. The event's bytes are free again on return.
 func (t *Set) Add(ctx context.Context, spec *Spec, e *event.Event, slot uint64) error {
 	return t.add(ctx, spec, e, slot, func(dst []byte) ([]byte, error) { return spec.Encoder.Append(dst, e) })
 }
@@ -241,6 +248,10 @@ func (t *Set) add(ctx context.Context, spec *Spec, e *event.Event, slot uint64, 
 	}
 	for {
 		t.mu.Lock()
+		if t.ended != nil {
+			defer t.mu.Unlock()
+			return t.ended
+		}
 		if len(t.series) < t.opt.OpenSeries || t.series[spec.Series] != nil || t.evict() {
 			break
 		}
@@ -249,13 +260,13 @@ func (t *Set) add(ctx context.Context, spec *Spec, e *event.Event, slot uint64, 
 		t.poke()
 		select {
 		case <-idle:
+		case <-t.done:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
 	s := t.open(spec)
 	if !took || s.forgot {
-		s.forgot = true
 		t.mu.Unlock()
 		t.forget(slot)
 		return nil
@@ -273,10 +284,11 @@ func (t *Set) forget(slot uint64) {
 	t.opt.Forget(slot)
 }
 
-// mustForget says whether an event of a held series is let go rather than kept:
-// if the held series have had their share, and it is known that only some are in
-// trouble, so that waiting would hold the others up. If the store takes nothing
-// from anybody, waiting is right.
+// mustForget decides whether an event of a held series is let go rather than
+// kept: if the held series have had their share, and it is known that only some
+// are in trouble, so that waiting would hold the others up. If the store takes
+// nothing from anybody, waiting is right. The series remembers it at once, so
+// that a hold that ends this moment ends the epoch.
 func (t *Set) mustForget(name string, n int64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -284,10 +296,8 @@ func (t *Set) mustForget(name string, n int64) bool {
 	if s == nil {
 		return false
 	}
-	if s.forgot {
-		return true
-	}
-	return s.hold != nil && s.alone && t.opt.Budget.heldOver(n)
+	s.forgot = s.forgot || (s.hold != nil && s.alone && t.opt.Budget.heldOver(n))
+	return s.forgot
 }
 
 // open returns the sink of spec's series; t.mu is held.

@@ -139,6 +139,8 @@ var (
 	ErrReplay = errors.New("a held series is free again and has events to catch up on")
 )
 
+var errEnded = errors.New("the epoch has ended")
+
 // ReuseError says that the stream hands out sequences again which the series
 // already holds for other events: it was rewound or recreated, and nobody has
 // raised the incarnation yet.
