@@ -21,7 +21,7 @@ const adminPath = "/_ossemu/"
 func (s *Server) serveAdmin(w http.ResponseWriter, r *http.Request) {
 	reply := func(v any) {
 		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(v)
+		_ = json.NewEncoder(w).Encode(v) // the client has gone
 	}
 	// A page in a browser can send simple requests to any address; it cannot
 	// send them without saying where it comes from.

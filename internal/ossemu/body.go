@@ -39,7 +39,7 @@ func readBody(f files, r io.Reader, hint, limit int64, onDisk, sum bool) (*body,
 	if hint > 0 && hint <= spoolAt && !onDisk {
 		buf.Grow(int(hint) + bytes.MinRead)
 	}
-	if _, err := io.CopyN(&buf, r, threshold); err != nil && err != io.EOF {
+	if _, err := io.CopyN(&buf, r, threshold); err != nil && err != io.EOF { //nolint:errorlint // the end is io.EOF itself; what wraps it is a body cut short
 		return nil, err
 	}
 	b.n = int64(buf.Len())

@@ -60,7 +60,7 @@ func (s *Server) listBuckets(w http.ResponseWriter, r *request) error {
 }
 
 func (s *Server) putBucket(w http.ResponseWriter, r *request) error {
-	io.Copy(io.Discard, io.LimitReader(r.Body, 64<<10)) // class and redundancy mean nothing here
+	_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, 64<<10)) // class and redundancy mean nothing here
 	if err := s.store.createBucket(r.bucket); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -170,7 +171,7 @@ func (d *diskFiles) remove(p string) error {
 			break
 		}
 	}
-	return nil
+	return nil //nolint:nilerr // what is not there is removed
 }
 
 func (d *diskFiles) open(p string) (io.ReadSeekCloser, error) { return d.root.Open(p) }
@@ -195,7 +196,8 @@ func (d *diskFiles) openTemp(name string) (io.ReadSeekCloser, error) {
 	return d.root.Open(tmpDir + "/" + name)
 }
 
-func (d *diskFiles) removeTemp(name string) { d.root.Remove(tmpDir + "/" + name) }
+// removeTemp leaves it to the next opening of the store what it cannot remove.
+func (d *diskFiles) removeTemp(name string) { _ = d.root.Remove(tmpDir + "/" + name) }
 
 // memFiles are files in memory.
 type memFiles struct {
@@ -228,8 +230,13 @@ func (f *memFiles) write(p string, at int64, b *body) error {
 	return nil
 }
 
-// truncate is not called: write does not fail.
-func (f *memFiles) truncate(p string, n int64) error { return errors.ErrUnsupported }
+// truncate makes the next write copy what is left: readers may still have the rest.
+func (f *memFiles) truncate(p string, n int64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.m[p] = slices.Clip(f.m[p][:n])
+	return nil
+}
 
 func (f *memFiles) install(p string, b *body) error {
 	f.mu.Lock()

@@ -83,6 +83,14 @@ func (j *journal) commit(rec *record, apply func()) error {
 	return nil
 }
 
+// failed says why the file can no longer be trusted: the last record may be in it
+// or not.
+func (j *journal) failed() error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.broken
+}
+
 // locked runs f under the journal's lock: for changes of what is committed that
 // need no record.
 func (j *journal) locked(f func()) {
@@ -137,7 +145,7 @@ func replay(root *os.Root, fn func(*record) error) (clean bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	r := bufio.NewReaderSize(f, 1<<20)
 	var at int64
 	for {
@@ -204,11 +212,11 @@ func (j *journal) compact() error {
 		err = j.root.Rename(journalNew, journalName)
 	}
 	if err != nil {
-		f.Close()
+		_ = f.Close()
 		return err
 	}
 	if j.file != nil {
-		j.file.Close()
+		_ = j.file.Close() // nothing of it is read again
 	}
 	j.file, j.size, j.base = f, size, size
 	if j.fsync {

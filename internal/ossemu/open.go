@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -31,9 +30,9 @@ func openStore(o Options) (*store, error) {
 	s.journal = &journal{root: root, fsync: o.Fsync, snapshot: s.snapshot}
 	if err := s.open(d); err != nil {
 		if s.lock != nil {
-			s.lock.Close()
+			_ = s.lock.Close()
 		}
-		root.Close()
+		_ = root.Close()
 		return nil, fmt.Errorf("opening %s: %w", o.Dir, err)
 	}
 	return s, nil
@@ -127,25 +126,10 @@ func (s *store) replayed(rec *record) error {
 // committed length are cut off: they are an append that was never confirmed.
 // After a clean end nothing was pending, and whatever differs was done by hand.
 func (s *store) settle(d *diskFiles, e *entry, clean bool) error {
-	pending := e.Pending
-	e.Pending = ""
-	if !clean {
-		tmp, install := strings.CutPrefix(pending, "install:")
-		switch {
-		case pending == "create", pending == "remove":
-			if _, _, err := d.size(e.Path); err == nil {
-				if err := d.remove(e.Path); err != nil {
-					return err
-				}
-			}
-		case install && tmp != "":
-			// No temporary file: the rename was done, or something later.
-			if _, _, err := d.size(tmpDir + "/" + tmp); err == nil {
-				if err := d.install(e.Path, &body{tmp: path.Base(tmp)}); err != nil {
-					return err
-				}
-			}
-		}
+	if clean {
+		e.Pending = ""
+	} else if err := s.mend(e); err != nil {
+		return err
 	}
 	if !e.Exists {
 		return nil
@@ -233,8 +217,9 @@ func (s *store) snapshot(yield func(*record) error) error {
 }
 
 func (s *store) close() error {
-	// An operation that did not finish in time may leave half of its bytes.
-	err := s.journal.close(s.busy.Load() == 0)
+	// An operation that did not finish in time may leave half of its bytes, and
+	// so may one that failed.
+	err := s.journal.close(s.busy.Load() == 0 && s.mended())
 	if d, ok := s.files.(*diskFiles); ok {
 		err = errors.Join(err, d.root.Close())
 	}

@@ -99,8 +99,7 @@ func New(o Options) (*Server, error) {
 	s := &Server{opt: o, store: st, faults: newFaults(o.Seed)}
 	for _, b := range o.Buckets {
 		if err := s.CreateBucket(b); err != nil {
-			st.close()
-			return nil, err
+			return nil, errors.Join(err, st.close())
 		}
 	}
 	return s, nil

@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"hash"
-	"io"
 	"net/http"
 	"slices"
 	"strconv"
@@ -78,7 +77,7 @@ func (s *Server) checkSkew(t time.Time) error {
 	return nil
 }
 
-func badSignature(id, given, toSign string) error {
+func badSignature(id, given, toSign string) *apiError {
 	return errorf(403, "SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided. Check your key and signing method.", "0002-00000040",
 		[2]string{"OSSAccessKeyId", id}, [2]string{"SignatureProvided", given}, [2]string{"StringToSign", toSign})
 }
@@ -168,7 +167,7 @@ func v1Sign(secret, toSign string) string {
 
 func mac(h func() hash.Hash, key []byte, s string) []byte {
 	m := hmac.New(h, key)
-	io.WriteString(m, s)
+	m.Write([]byte(s))
 	return m.Sum(nil)
 }
 
@@ -316,7 +315,7 @@ func (s *Server) checkV4Signature(r *request, credential, additional, sig, date 
 		key = mac(sha256.New, key, part)
 	}
 	if !equal(sig, hex.EncodeToString(mac(sha256.New, key, toSign))) {
-		err := badSignature(scope.id, sig, toSign).(*apiError)
+		err := badSignature(scope.id, sig, toSign)
 		err.Extra = append(err.Extra, [2]string{"CanonicalRequest", canonical})
 		return err
 	}

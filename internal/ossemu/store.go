@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -62,8 +63,10 @@ type state struct {
 	Modified   time.Time         `json:"t,omitzero"`
 	Header     map[string]string `json:"h,omitempty"` // content headers and x-oss-meta-*
 	// Pending is what is still to be done to the file when this is committed:
-	// "create", "remove", or "install:" and the temporary file that becomes it.
-	// After a kill it is done, or for create undone, when the store opens.
+	// "create", "remove", or "install:" and the temporary file that becomes it;
+	// or "cut", what an append that failed may have left behind the object. It
+	// is done, or for create undone, before anybody looks at the file again: see
+	// store.mend, and store.settle for after a kill.
 	Pending string `json:"w,omitempty"`
 }
 
@@ -125,6 +128,39 @@ func (s *store) index(b *bucket, key string, exists bool) {
 	}
 }
 
+// mend does to the file what is pending; the caller holds e.mu. Until that has
+// worked nobody may look at the file: half an append would be taken for bytes
+// that were laid there by hand, and so would what a deletion has left.
+func (s *store) mend(e *entry) error {
+	if e.Pending == "" {
+		return nil
+	}
+	n, _, err := s.files.size(e.Path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	there := err == nil
+	err = nil
+	tmp, install := strings.CutPrefix(e.Pending, "install:")
+	switch {
+	case install:
+		// No temporary file: the rename was done, or something later.
+		if _, _, gone := s.files.size(tmpDir + "/" + tmp); gone == nil {
+			err = s.files.install(e.Path, &body{tmp: tmp})
+		}
+	case !there:
+	case e.Pending == "create", e.Pending == "remove":
+		err = s.files.remove(e.Path)
+	case e.Pending == "cut" && n > e.Length:
+		err = s.files.truncate(e.Path, e.Length)
+	}
+	if err != nil {
+		return fmt.Errorf("mending %s (%s): %w", e.Path, e.Pending, err)
+	}
+	s.settled(e)
+	return nil
+}
+
 // settled notes that nothing is pending any more; the caller holds e.mu.
 func (s *store) settled(e *entry) {
 	s.journal.locked(func() {
@@ -135,9 +171,27 @@ func (s *store) settled(e *entry) {
 	})
 }
 
+// mended says whether nothing is pending for any object.
+func (s *store) mended() (all bool) {
+	all = true
+	s.journal.locked(func() {
+		s.mu.RLock()
+		defer s.mu.RUnlock()
+		for _, b := range s.buckets {
+			for _, e := range b.entries {
+				all = all && e.Pending == ""
+			}
+		}
+	})
+	return all
+}
+
 // fresh says whether the object's file is as committed; the caller holds e.mu
 // for reading at least.
 func (s *store) fresh(b *bucket, key string, e *entry) bool {
+	if e.Pending != "" {
+		return false
+	}
 	if !e.Exists {
 		p, plain := place(b.name, key)
 		if !plain {
@@ -150,9 +204,12 @@ func (s *store) fresh(b *bucket, key string, e *entry) bool {
 	return err == nil && n == e.Length
 }
 
-// refresh takes in what was done to the object's file by hand; the caller holds
-// e.mu.
+// refresh does what is pending, and takes in what was done to the object's file
+// by hand; the caller holds e.mu.
 func (s *store) refresh(b *bucket, key string, e *entry) error {
+	if err := s.mend(e); err != nil {
+		return err
+	}
 	st := e.state
 	if !st.Exists {
 		p, plain := place(b.name, key)
@@ -160,7 +217,7 @@ func (s *store) refresh(b *bucket, key string, e *entry) error {
 			return nil
 		}
 		if _, _, err := s.files.size(p); err != nil {
-			return nil
+			return nil //nolint:nilerr // no file there, whatever else is
 		}
 		st = state{Exists: true, Path: p, Appendable: true}
 	}
@@ -247,7 +304,8 @@ func (s *store) look(bucketName, key string, open bool) (st state, f io.ReadSeek
 	return st, f, err
 }
 
-// create makes an empty file for a key that has none; the caller holds e.mu.
+// create makes an empty file for a key that has none; the caller holds e.mu, and
+// until it commits the object, the file is pending.
 func (s *store) create(b *bucket, key string, e *entry) (string, error) {
 	p, plain := place(b.name, key)
 	for {
@@ -262,8 +320,7 @@ func (s *store) create(b *bucket, key string, e *entry) (string, error) {
 			continue
 		}
 		if err != nil {
-			s.settled(e)
-			return "", fmt.Errorf("creating the file of %s: %w", key, err)
+			return "", errors.Join(fmt.Errorf("creating the file of %s: %w", key, err), s.mend(e))
 		}
 		return p, nil
 	}
@@ -304,15 +361,13 @@ func (s *store) append(bucketName, key string, position int64, data *body, heade
 		}
 		st = state{Exists: true, Path: p, Appendable: true, Header: header}
 	}
+	// What has failed may have left bytes behind the object, or an object of
+	// none. Should they not go away now, they must before the next look.
 	undo := func(err error) (state, error) {
-		if created {
-			s.files.remove(st.Path)
-			s.settled(e)
-		} else {
-			// Should this fail too, the next look takes the rest for foreign bytes.
-			s.files.truncate(st.Path, e.Length)
+		if !created {
+			s.journal.locked(func() { e.Pending = "cut" })
 		}
-		return state{}, err
+		return state{}, errors.Join(err, s.mend(e))
 	}
 	if st.CRC, err = data.crc(s.files, st.CRC); err != nil {
 		return undo(err)
@@ -354,7 +409,6 @@ func (s *store) put(bucketName, key string, data *body, header map[string]string
 	if e.Exists && onlyNew {
 		return state{}, errorf(409, "FileAlreadyExists", "The object you specified already exists and can not be overwritten.", "0026-00000008")
 	}
-	before := e.state
 	p := e.Path
 	if !e.Exists {
 		if p, err = s.create(b, key, e); err != nil {
@@ -365,14 +419,17 @@ func (s *store) put(bucketName, key string, data *body, header map[string]string
 		Exists: true, Path: p, Length: data.n, CRC: crc, Header: header,
 		Modified: s.opt.Now().UTC(), ETag: fmt.Sprintf("%X", data.md5), Pending: "install:" + data.tmp,
 	}
+	// Here it happens. A file that cannot be put in its place now is at the next
+	// look, or when the store opens, and until then keeps its temporary name.
 	if err := s.commit(b, key, e, st); err != nil {
-		return state{}, err
+		if s.journal.failed() != nil {
+			data.tmp = "" // not dropped: the record may be in the journal all the same
+		}
+		return state{}, errors.Join(err, s.mend(e))
 	}
 	if err := s.files.install(p, data); err != nil {
-		if !before.Exists {
-			s.files.remove(p)
-		}
-		return state{}, errors.Join(err, s.commit(b, key, e, before))
+		data.tmp = ""
+		return state{}, err
 	}
 	s.settled(e)
 	return st, nil
@@ -396,9 +453,7 @@ func (s *store) remove(bucketName, key string) error {
 	if err := s.commit(b, key, e, state{Path: e.Path, Pending: "remove"}); err != nil {
 		return err
 	}
-	err = s.files.remove(e.Path)
-	s.settled(e)
-	return err
+	return s.mend(e)
 }
 
 func (s *store) bucketState(name string) (bucketState, bool) {
@@ -450,9 +505,19 @@ func (s *store) deleteBucket(name string) error {
 	}
 	s.mu.RLock()
 	n := len(b.keys)
+	entries := slices.Collect(maps.Values(b.entries))
 	s.mu.RUnlock()
 	if n > 0 {
 		return errorf(409, "BucketNotEmpty", "The bucket has objects. Please delete them first.", "0015-00000301", [2]string{"BucketName", name})
+	}
+	for _, e := range entries {
+		// What they have left would be in the way of the next bucket of the name.
+		e.mu.Lock()
+		err := s.mend(e)
+		e.mu.Unlock()
+		if err != nil {
+			return err
+		}
 	}
 	err := s.journal.commit(&record{Op: "nobucket", Bucket: name}, func() {
 		b.gone = true
@@ -461,7 +526,7 @@ func (s *store) deleteBucket(name string) error {
 		delete(s.buckets, name)
 	})
 	if d, ok := s.files.(*diskFiles); ok && err == nil {
-		d.root.Remove(name) // stays if somebody has laid something into it
+		_ = d.root.Remove(name) // stays if somebody has laid something into it
 	}
 	return err
 }

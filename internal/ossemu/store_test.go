@@ -235,6 +235,76 @@ func TestUnfinished(t *testing.T) {
 	}
 }
 
+// brokenDisk writes half of what it should, and changes nothing else.
+type brokenDisk struct{ *diskFiles }
+
+var errDisk = errors.New("disk error (planted)")
+
+func (d brokenDisk) write(p string, at int64, b *body) error {
+	return errors.Join(errDisk, d.diskFiles.write(p, at, &body{mem: b.mem[:len(b.mem)/2]}))
+}
+func (brokenDisk) truncate(string, int64) error { return errDisk }
+func (brokenDisk) install(string, *body) error  { return errDisk }
+func (brokenDisk) remove(string) error          { return errDisk }
+
+// Half an append is never seen, nor what a deletion has left, even if it cannot
+// be cleared away at once.
+func TestBrokenDisk(t *testing.T) {
+	for _, again := range []string{"works again", "reopened", "killed"} {
+		t.Run(again, func(t *testing.T) {
+			dir := t.TempDir()
+			s := openTest(t, dir)
+			disk := s.store.files.(*diskFiles)
+			appendString(t, s, "whole", 0, "whole")
+			appendString(t, s, "removed", 0, "x")
+			putString(t, s, "put", "old and longer")
+
+			s.store.files = brokenDisk{disk}
+			two := &body{mem: []byte("two"), n: 3}
+			failed := func(_ state, err error) {
+				t.Helper()
+				if !errors.Is(err, errDisk) {
+					t.Fatalf("got %v", err)
+				}
+			}
+			for range 2 {
+				failed(s.store.append(testBucket, "whole", 5, two, nil))
+				failed(s.store.append(testBucket, "new", 0, two, nil))
+				failed(state{}, s.store.remove(testBucket, "removed"))
+			}
+			for _, key := range []string{"put", "new put"} {
+				b, err := readBody(disk, strings.NewReader(key), 0, 1<<20, true, true)
+				if err != nil {
+					t.Fatal(err)
+				}
+				failed(s.store.put(testBucket, key, b, nil, false))
+				b.drop(disk)
+			}
+			for _, key := range []string{"whole", "new", "removed", "put", "new put"} {
+				st, _, err := s.store.look(testBucket, key, false)
+				failed(st, err)
+			}
+
+			s.store.files = disk
+			switch again {
+			case "reopened":
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				s = openTest(t, dir)
+			case "killed":
+				kill(s)
+				s = openTest(t, dir)
+			}
+			wantContents(t, s, map[string]string{"whole": "whole", "put": "put", "new put": "new put"})
+			appendString(t, s, "whole", 5, "!")
+			appendString(t, s, "new", 0, "new")
+			appendString(t, s, "removed", 0, "back")
+			wantContents(t, s, map[string]string{"whole": "whole!", "put": "put", "new put": "new put", "new": "new", "removed": "back"})
+		})
+	}
+}
+
 // What is done to files by hand.
 func TestByHand(t *testing.T) {
 	dir := t.TempDir()

@@ -2,6 +2,7 @@
 package ossemutest
 
 import (
+	"errors"
 	"net"
 	"testing"
 
@@ -38,8 +39,7 @@ func Start(t testing.TB, o ossemu.Options) *Server {
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		s.Close()
-		t.Fatal(err)
+		t.Fatal(errors.Join(err, s.Close()))
 	}
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
