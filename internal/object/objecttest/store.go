@@ -121,7 +121,7 @@ func (s *Store) Append(ctx context.Context, key string, position int64, body []b
 	if f.Late {
 		body := slices.Clone(body)
 		s.settle()
-		s.late = append(s.late, func() { s.apply(key, position, body, c) })
+		s.late = append(s.late, func() { _, _ = s.apply(key, position, body, c) }) // nobody waits for the answer
 		if f.After == nil {
 			f.After = &object.Error{Err: errors.New("no response in time (planted)")}
 		}
