@@ -59,10 +59,19 @@ func (w *world) paced(p *publisher) uint64 {
 	w.t.Helper()
 	select {
 	case <-p.done:
-	case <-time.After(5 * time.Minute):
+	case <-time.After(patience):
 		w.t.Fatalf("the publisher has %d of %d acknowledgements", p.acked(), p.total)
 	}
 	return w.published()
+}
+
+// slowSeries makes the store slow for some series: their batches are in flight
+// when an epoch ends, while others are far ahead of them.
+func (w *world) slowSeries() {
+	w.t.Helper()
+	for _, key := range []string{keyPrefix + "blobs/*", keyPrefix + "audit/eu*", keyPrefix + "lines/*"} {
+		w.store.fault(ossemu.Rule{Op: "append", Key: key, Action: "delay", Delay: ossemu.Duration(1200 * time.Millisecond), Probability: 0.5})
+	}
 }
 
 // The connection to NATS is cut, blocked and frozen with batches in flight:
@@ -75,6 +84,7 @@ func TestNATSConnectionLost(t *testing.T) {
 	a := w.instance("a", settings{})
 	p := w.publish(n.events)
 	a.start()
+	w.slowSeries()
 	step := n.events / (n.rounds + 1)
 	for round := range n.rounds {
 		before := w.natsProxy.cutCount()
@@ -113,6 +123,7 @@ func TestNATSKilled(t *testing.T) {
 	a := w.instance("a", settings{})
 	p := w.publish(n.events)
 	a.start()
+	w.slowSeries()
 	step := n.events / (n.rounds + 1)
 	for round := range n.rounds {
 		p.release((round + 1) * step)

@@ -78,7 +78,10 @@ func seriesOf(subject string, headers map[string][]string, ts time.Time) string 
 func message(seed uint64, i int) *nats.Msg {
 	r := rand.New(rand.NewPCG(seed, uint64(i)))
 	region := []string{"eu", "us", "ap"}[r.IntN(3)]
-	kind := []string{"order", "order", "order", "audit", "audit", "blob", "note", "line", "line", "debug"}[r.IntN(10)]
+	kind := []string{"order", "order", "order", "audit", "audit", "blob", "note", "line", "line", "note"}[r.IntN(10)]
+	if r.IntN(50) == 0 {
+		kind = "debug"
+	}
 	m := nats.NewMsg(fmt.Sprintf("ev.%s.%s.%d", region, kind, r.IntN(4)))
 	m.Header.Set(nats.MsgIdHdr, fmt.Sprintf("%x-%d", seed, i))
 	switch kind {
