@@ -76,8 +76,9 @@ func (e *epoch) consume(ctx, stop context.Context, end context.CancelCauseFunc, 
 	if cc != nil {
 		cc.Stop()
 	}
-	e.turn.Lock() // the callback is out; when it comes in again it sees that ctx has ended
-	e.turn.Unlock()
+	// The callback is out; when it comes in again it sees that ctx has ended.
+	e.turn.Lock()
+	e.turn.Unlock() //nolint:staticcheck // only the wait is wanted
 	reading.Wait()
 
 	var why *endError

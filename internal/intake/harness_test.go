@@ -67,10 +67,10 @@ func (r *rig) publish(n int) {
 	r.t.Helper()
 	for i := range n {
 		subject := fmt.Sprintf("events.s%d.x", rand.N(5))
-		switch {
-		case i%10 == 7:
+		switch i % 10 {
+		case 7:
 			subject = "skip.x"
-		case i%10 == 9:
+		case 9:
 			subject = "other.x"
 		}
 		ack, err := r.js.Publish(r.ctx(), subject, []byte(subject))

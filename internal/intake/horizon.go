@@ -116,13 +116,13 @@ func (h *horizon) keep(ctx context.Context, st *stepper, handed func() uint64,
 		granted, err := grant(ctx, max(from, limit)+step)
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // ended, not refused
 		case final(err):
 			return err
 		case err != nil:
 			log.Warn().Err(err).Msg("cannot raise the horizon in the control log, trying again")
 			if pause(ctx, horizonRetry) != nil {
-				return nil
+				return nil //nolint:nilerr // ended, and the error is logged
 			}
 			signal(h.kick)
 			continue
