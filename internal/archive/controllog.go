@@ -203,7 +203,7 @@ func (c *controlReader) problem(source, key string, position int64, mend, format
 // object reads one object's new lines. The caller holds mu.
 func (c *controlReader) object(ctx context.Context, key string) error {
 	const restore = "restore the control log from a version or a copy"
-	info, err := c.st.Head(ctx, key)
+	info, err := head(ctx, c.st, key)
 	if err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -232,6 +233,22 @@ func TestBrokenConnections(t *testing.T) {
 			case 3:
 				f.Before = &object.Error{Err: fmt.Errorf("asking: %w", io.EOF)}
 			}
+		}
+		return f
+	}
+	wantOK(t, verify(t, b.options()))
+}
+
+// A question whose answer was lost is asked again: a timeout is no damage.
+func TestLostAnswers(t *testing.T) {
+	b := standard(t, event.Gzip)
+	asked := map[string]int{}
+	var mu sync.Mutex
+	b.st.Fault = func(op, key string, _ int) (f objecttest.Fault) {
+		mu.Lock()
+		defer mu.Unlock()
+		if asked[op+key]++; op == "head" && asked[op+key] == 1 {
+			f.After = &object.Error{Err: context.DeadlineExceeded}
 		}
 		return f
 	}

@@ -13,7 +13,8 @@ import (
 )
 
 // readAttempts bounds how often a read goes on after a broken connection
-// without having got any byte in between; retryPause is the first wait.
+// without having got any byte in between, and how often a question is asked;
+// retryPause is the first wait.
 const (
 	readAttempts = 5
 	retryPause   = 200 * time.Millisecond
@@ -104,6 +105,25 @@ func (r *rangeReader) Close() error {
 	err := r.body.Close()
 	r.body = nil
 	return err
+}
+
+// head asks what the store knows of an object, again if an answer was lost: an
+// archive must not be called damaged for a timeout.
+func head(ctx context.Context, st store, key string) (object.Info, error) {
+	for failed := 1; ; failed++ {
+		info, err := st.Head(ctx, key)
+		if err == nil || ctx.Err() != nil || failed >= readAttempts {
+			return info, err
+		}
+		if kind := object.KindOf(err); kind != object.InDoubt && kind != object.Throttled {
+			return info, err
+		}
+		select {
+		case <-ctx.Done():
+			return info, ctx.Err()
+		case <-time.After(retryPause << (failed - 1)):
+		}
+	}
 }
 
 // findBreak looks for a break frame from position on; nil if there is none.

@@ -104,7 +104,7 @@ type scan struct {
 
 // segment reads one segment to the length it has now.
 func (w *walker) segment(ctx context.Context, seg *Segment) (segmentEnd, error) {
-	info, err := w.st.Head(ctx, seg.Key)
+	info, err := head(ctx, w.st, seg.Key)
 	if err != nil {
 		if ctx.Err() != nil {
 			return segmentEnd{}, ctx.Err()

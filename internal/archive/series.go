@@ -65,7 +65,7 @@ func (w *walker) next(ctx context.Context, seg *Segment, end segmentEnd, seen []
 			}
 			// Not listed: it is created by the first append to it, maybe since.
 			for _, k := range []string{key, here} {
-				info, err := w.st.Head(ctx, k)
+				info, err := head(ctx, w.st, k)
 				if err == nil {
 					return &Segment{Key: k, Number: number, Ext: ext, Size: info.Length}, -1, nil
 				}

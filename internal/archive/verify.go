@@ -249,7 +249,7 @@ func (v *verification) looseTails(ctx context.Context) {
 			continue
 		}
 		// The listing was taken after the ledger was read: the object was there.
-		if _, err := v.opt.Store.Head(ctx, t.Key); err == nil || object.KindOf(err) != object.NotFound {
+		if _, err := head(ctx, v.opt.Store, t.Key); err == nil || object.KindOf(err) != object.NotFound {
 			continue
 		}
 		v.tailProblem(t, series, "the object it speaks of does not exist, nor does any other of its series")
