@@ -27,6 +27,9 @@ func (l *Lane) epoch(ctx, stop context.Context) (err error) {
 	if err := l.baselayout(ctx); err != nil {
 		return err
 	}
+	if err := l.replaced(ctx); err != nil {
+		return err
+	}
 
 	// Take the lease, and keep it from here on.
 	l.board.set(Starting, "taking the lease")
@@ -124,6 +127,46 @@ func (l *Lane) baselayout(ctx context.Context) error {
 	return nil
 }
 
+// replacedTimeout bounds a look that spares time and decides nothing.
+const replacedTimeout = 5 * time.Second
+
+// replaced ends an instance that has archived before and whose configuration was
+// replaced since, rather than have it stand by behind whoever did that: it could
+// never go on, and would tell nobody. A store that does not answer is asked again
+// once the lease is taken.
+func (l *Lane) replaced(ctx context.Context) error {
+	if l.layout == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, replacedTimeout)
+	defer cancel()
+	st, err := l.opt.Control.Refresh(ctx)
+	if err == nil {
+		err = l.current(ctx, st)
+	}
+	var fatal *FatalError
+	if errors.As(err, &fatal) {
+		return fatal
+	}
+	return nil
+}
+
+// current is a *FatalError if st has switched to another layout than ours after
+// we started.
+func (l *Lane) current(ctx context.Context, st control.State) error {
+	if st.Layout() <= max(l.layout, l.baseline) {
+		return nil
+	}
+	newest, err := l.loadLayout(ctx, st.Layout())
+	if err != nil {
+		return err
+	}
+	if string(newest.Canonical()) != string(l.canonical) {
+		return l.superseded(st.Layout())
+	}
+	return nil
+}
+
 // stream looks at the stream and refuses what cannot be archived.
 func (l *Lane) stream(ctx context.Context) (jetstream.Stream, error) {
 	o := CheckOptions{Archive: l.opt.Archive, Source: l.opt.Source, Lane: l.opt.Lane, Start: l.opt.Start,
@@ -160,12 +203,8 @@ func (l *Lane) stream(ctx context.Context) (jetstream.Stream, error) {
 // settle makes, in one line of the control log, what an epoch needs of it: the
 // stream's identity, our layout, our horizon, and where the lane begins.
 func (l *Lane) settle(ctx context.Context, s jetstream.Stream, st control.State, begin *beginning, point *checkpoint) (control.State, error) {
-	if st.Layout() > max(l.layout, l.baseline) { // switched after we started
-		if newest, err := l.loadLayout(ctx, st.Layout()); err != nil {
-			return st, err
-		} else if string(newest.Canonical()) != string(l.canonical) {
-			return st, l.superseded(st.Layout())
-		}
+	if err := l.current(ctx, st); err != nil {
+		return st, err
 	}
 	n, err := control.SaveLayout(ctx, l.opt.Store, l.opt.Prefix, l.canonical, st.Layout())
 	if err != nil {

@@ -1,9 +1,11 @@
 package intake
 
 import (
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -67,4 +69,32 @@ func TestLayoutReplacedUnderneath(t *testing.T) {
 	}
 	r.publish(200) // beyond the first one's horizon
 	first.fails()
+}
+
+// An instance that lost its lease to a newer configuration, as while it was
+// paused, does not stand by for it: it could never go on.
+func TestLayoutReplacedBeforeStandingBy(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, jetstream.LimitsPolicy)
+	proxy := r.proxy()
+	nc, err := nats.Connect(proxy.l.Addr().String(), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := r.startOn(nc, "first", func(o *Options) { o.AuditEvery = time.Hour })
+	r.publish(10)
+	r.check()
+	proxy.swallow.Store(true) // it cannot renew its lease
+	layout := testLayout()
+	layout.Routes[0].Series = "y/{{token(2)}}"
+	second := r.start("second", func(o *Options) { o.Layout = layout })
+	r.wait("it runs", func() bool { return second.lane.Status().State == Running })
+	proxy.swallow.Store(false)
+	proxy.cut()
+	if fatal := first.fails(); !strings.Contains(fatal.What, "switched this archive to layout 2") {
+		t.Errorf("%v", fatal)
+	}
+	if s := second.lane.Status().State; s != Running {
+		t.Errorf("the newer instance is %s", s)
+	}
 }
