@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"ossuary/internal/router"
 )
 
 // Finding is something about a stream that keeps it from being archived, or that
@@ -204,4 +206,20 @@ func filtersOf(c *jetstream.ConsumerConfig) []string {
 		return []string{c.FilterSubject}
 	}
 	return c.FilterSubjects
+}
+
+// anyOverlap reports whether a message exists that both sets take; an empty set
+// takes everything.
+func anyOverlap(a, b []string) bool {
+	if len(a) == 0 || len(b) == 0 {
+		return true
+	}
+	for _, x := range a {
+		for _, y := range b {
+			if router.Collide(x, y) {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -48,7 +48,11 @@ func (p *plan) filters(floor uint64, all bool) []string {
 			subjects = append(subjects, s.router.Filters()...)
 		}
 	}
-	return union(subjects)
+	set := router.Union(subjects)
+	if slices.Contains(set, ">") {
+		return nil
+	}
+	return set
 }
 
 // plan reads the layouts that the control log names.

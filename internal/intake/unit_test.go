@@ -2,12 +2,10 @@ package intake
 
 import (
 	"errors"
-	"slices"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"pgregory.net/rapid"
 )
 
 func TestContiguity(t *testing.T) {
@@ -118,42 +116,6 @@ func TestStepper(t *testing.T) {
 			t.Fatalf("raise %d: %d, want %d", i, got, c.want)
 		}
 	}
-}
-
-// A filter's tokens from a small alphabet, so that they often meet.
-func filterGen() *rapid.Generator[string] {
-	return rapid.Custom(func(t *rapid.T) string {
-		f := ""
-		for i := range rapid.IntRange(1, 4).Draw(t, "tokens") {
-			if i > 0 {
-				f += "."
-			}
-			f += rapid.SampledFrom([]string{"a", "b", "*"}).Draw(t, "token")
-		}
-		if rapid.IntRange(0, 3).Draw(t, "open") == 0 {
-			return f + ".>"
-		}
-		return f
-	})
-}
-
-func TestUnionTakesAllAndDoesNotOverlap(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) {
-		filters := rapid.SliceOfN(filterGen(), 1, 6).Draw(t, "filters")
-		set := union(filters)
-		for i := range set {
-			for j := range set {
-				if i != j && overlap(set[i], set[j]) {
-					t.Fatalf("%v of %v: %s and %s overlap", set, filters, set[i], set[j])
-				}
-			}
-		}
-		for _, f := range filters {
-			if set != nil && !slices.ContainsFunc(set, func(s string) bool { return covers(s, f) }) {
-				t.Fatalf("%v does not take %s of %v", set, f, filters)
-			}
-		}
-	})
 }
 
 func TestConsumerName(t *testing.T) {

@@ -219,17 +219,14 @@ func split(dst []string, subj string) []string {
 
 // Filters is a small set of subjects, none overlapping another, that contains
 // all that the routes of this lane take, those that skip included: the filters
-// of its consumer. Overlapping subjects are widened to a common one, and more
-// than MaxFilters to everything, so a message may come that no route takes.
+// of its consumer. Overlapping subjects are widened to a common one, and so are
+// more than MaxFilters, so a message may come that no route takes.
 func (r *Router) Filters() []string {
 	var all []string
 	for _, f := range r.filters {
 		all = append(all, f.subject)
 	}
-	out := union(all)
-	if len(out) > MaxFilters {
-		out = []string{">"}
-	}
+	out := Union(all)
 	if r.layout.Lanes > 1 {
 		for i, f := range out {
 			out[i] = r.lane + "." + f

@@ -7,9 +7,9 @@ import (
 	"unicode/utf8"
 )
 
-// MaxFilters is how many filters a lane's consumer gets at most. Past some
-// hundreds a server spends seconds on creating it, so that a longer list is
-// replaced by the filter for everything; the router drops what it lets through.
+// MaxFilters is how many filters a lane's consumer gets at most. Many are slow to
+// create (1000 take 83 ms, 5000 2.2 s), so that a longer list is replaced by one
+// filter that contains them all; the router drops what it lets through.
 const MaxFilters = 200
 
 // The server keeps its functions for containment and collision of subjects in
@@ -62,8 +62,8 @@ func Contains(outer, inner string) bool {
 	}
 }
 
-// collide reports whether some subject is matched by both.
-func collide(a, b string) bool {
+// Collide reports whether some subject is matched by both.
+func Collide(a, b string) bool {
 	for {
 		s, arest, amore := strings.Cut(a, ".")
 		t, brest, bmore := strings.Cut(b, ".")
@@ -102,13 +102,14 @@ func superset(a, b string) string {
 	}
 }
 
-// union is a set of filters of which no two collide, that contains all of
-// filters: contained ones dropped, overlapping ones widened to a common one.
-func union(filters []string) []string {
+// Union is a set of filters as a consumer takes it: no two collide, and there are
+// MaxFilters at most. It contains all of filters: contained ones dropped,
+// overlapping ones widened to a common one, and past MaxFilters all of them.
+func Union(filters []string) []string {
 	var out []string
 	for _, f := range filters {
 		for {
-			i := slices.IndexFunc(out, func(o string) bool { return collide(o, f) })
+			i := slices.IndexFunc(out, func(o string) bool { return Collide(o, f) })
 			if i < 0 {
 				break
 			}
@@ -116,6 +117,13 @@ func union(filters []string) []string {
 			out = slices.Delete(out, i, i+1)
 		}
 		out = append(out, f)
+	}
+	if len(out) > MaxFilters {
+		one := out[0]
+		for _, f := range out[1:] {
+			one = superset(one, f)
+		}
+		return []string{one}
 	}
 	slices.Sort(out)
 	return out
