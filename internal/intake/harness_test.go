@@ -276,7 +276,8 @@ func (w *wire) List(ctx context.Context, prefix string, fn func(object.Entry) er
 	return w.store.List(ctx, prefix, fn)
 }
 
-// wait waits until ok, or fails the test.
+// wait waits for a condition of other goroutines and of the server, or fails the
+// test.
 func (r *rig) wait(what string, ok func() bool) {
 	r.t.Helper()
 	for deadline := time.Now().Add(15 * time.Second); !ok(); {
