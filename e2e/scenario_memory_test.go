@@ -1,0 +1,99 @@
+//go:build linux
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats.go"
+
+	"ossuary/internal/ossemu"
+)
+
+// resident is the most memory that a process ever had, in bytes.
+func (p *process) resident() int64 {
+	p.t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	for l := range strings.Lines(string(b)) {
+		if f := strings.Fields(l); len(f) == 3 && f[0] == "VmHWM:" {
+			return must(strconv.ParseInt(f[1], 10, 64)) << 10
+		}
+	}
+	p.t.Fatal("no VmHWM")
+	return 0
+}
+
+// The store takes no events, and the stream holds far more of them than
+// limits.memory. The process stays within what the documents say, and when the
+// store is back everything is archived.
+func TestMemoryStaysBounded(t *testing.T) {
+	t.Parallel()
+	const limit = 64 << 20
+	// As in ARCHITECTURE.md, Memory.
+	const most = min(4*limit+192<<20, 2*limit+512<<20)
+	backlog := sized(t, size{events: 150 << 20}, size{events: 400 << 20}, size{events: 1 << 30}).events
+
+	w := newWorld(t)
+	a := w.instance("a", settings{more: "limits: {memory: 64MiB}\n", routes: `      - name: memory
+        subjects: ["ev.>"]
+        series: "memory/{{token(2)}}"
+`})
+	a.start()
+	a.waitFor("it runs", func(s status) bool { return s.State == "running" })
+	w.store.fault(ossemu.Rule{Op: "append", Key: "*/memory/*", Action: "error", Status: 503, Code: "ServiceUnavailable"})
+
+	// Nothing that compresses well: what is sent is as large as what waits.
+	noise := make([]byte, 1<<20)
+	r := rand.New(rand.NewPCG(w.seed, 1))
+	for i := range noise {
+		noise[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"[r.IntN(64)]
+	}
+	lengths := []int{100, 1 << 10, 4 << 10, 16 << 10, 200 << 10}
+	average := 0
+	for _, n := range lengths {
+		average += n / len(lengths)
+	}
+	n := backlog / average
+	w.put(n, func(i int) *nats.Msg {
+		m := nats.NewMsg(fmt.Sprintf("ev.%d", i%7))
+		from := i * 977 % (len(noise) / 2)
+		m.Data = fmt.Appendf(nil, `{"i":%d,"noise":"%s"}`, i, noise[from:from+lengths[i%len(lengths)]])
+		return m
+	})
+
+	var used int64
+	eventually(t, patience, "the budget is full", func() (bool, string) {
+		b, err := a.get("/status")
+		var doc struct{ Memory struct{ Used int64 } }
+		if err == nil {
+			err = json.Unmarshal(b, &doc)
+		}
+		used = doc.Memory.Used
+		return used > limit*8/10, fmt.Sprint(used, err)
+	})
+	atRest := a.resident()
+	w.store.clearFaults()
+	a.waitFloor(uint64(n))
+	peak := a.resident()
+	t.Logf("%d MiB wait in the stream, limits.memory is %d MiB: resident at most %d MiB while the store was away, %d MiB over all; %d are allowed",
+		backlog>>20, limit>>20, atRest>>20, peak>>20, most>>20)
+	if peak > most && os.Getenv("OSSUARY_RACE") == "" {
+		t.Errorf("%d MiB resident, at most %d MiB are documented", peak>>20, most>>20)
+	}
+	if used > limit+4<<20 { // a batch's buffer may have grown with its last event
+		t.Errorf("%d bytes wait, limits.memory is %d", used, limit)
+	}
+	a.stop()
+	want := w.messages(streamName, func(subject string, _ uint64) string { return "memory/" + strings.TrimPrefix(subject, "ev.") })
+	a.clean(n)
+	w.same("everything", w.read(w.objects()), want)
+}
