@@ -2,7 +2,6 @@ package demo
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -57,7 +56,7 @@ func read(ctx context.Context, arch *service.Archive, seg archive.Segment, after
 	sc := event.NewScanner(r, codec, 0, 0)
 	for {
 		f, body, err := sc.Next()
-		if errors.Is(err, io.EOF) {
+		if err == io.EOF { //nolint:errorlint // the end is io.EOF itself; a lost connection may wrap one
 			return o, nil
 		}
 		if err != nil {
