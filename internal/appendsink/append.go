@@ -70,7 +70,7 @@ func (s *series) attempt(ctx context.Context, b *batch, why string) (done bool, 
 	if s.tail == nil {
 		return true, nil // to be sealed, but there is no segment
 	}
-	if s.inDoubt {
+	if s.inDoubt || s.tail.suspect {
 		if err := s.settle(ctx); err != nil {
 			return false, err
 		}
@@ -92,14 +92,15 @@ func (s *series) attempt(ctx context.Context, b *batch, why string) (done bool, 
 	if err != nil {
 		return false, err
 	}
-	defer buffers.put(frame)
 	if n := s.tail.position; n > 0 && n+int64(len(frame)) > b.spec.rollSize() {
+		buffers.put(frame)
 		return false, s.seal(ctx, whySize, b.spec.ext()) // framed again in the next: position and prev are others there
 	}
 	ok, err := s.put(ctx, frame, f, len(b.body), b.spec.Create)
 	if !ok || err != nil {
 		return false, err
 	}
+	buffers.put(frame) // not before: a request that was given up may still be reading it
 	s.checkpoint()
 	s.m().Events.Add(int64(b.len()))
 	s.set.confirmed(b.slots)
@@ -107,15 +108,17 @@ func (s *series) attempt(ctx context.Context, b *batch, why string) (done bool, 
 }
 
 // settle finds out, after an append of unknown outcome, whether the object is
-// still as long as the tail says. The request may be under way even so: should
-// it land late, the next one is refused, and the forward read finds our own
-// frame.
+// still what the tail says. The request may be under way even so: should it land
+// late, the next one is refused, and the forward read finds our own frame.
 func (s *series) settle(ctx context.Context) error {
+	if s.tail.suspect {
+		return s.readForward(ctx)
+	}
 	info, err := s.head(ctx, s.tail.key)
 	switch {
 	case errors.Is(err, errNone) && s.tail.position == 0:
 		return nil
-	case err == nil && info.Length == s.tail.position && info.Appendable:
+	case err == nil && info.Length == s.tail.position && info.CRC64 == s.tail.crc && info.Appendable:
 		return nil
 	case err == nil || errors.Is(err, errNone):
 		return s.readForward(ctx)
@@ -155,13 +158,13 @@ scan:
 		}
 		behind = i + 1
 	}
-	if behind == 0 {
+	if behind == 0 && b.marks == nil {
 		return nil
 	}
 	var held []uint64
 	b.keep(func(i int) bool {
 		switch {
-		case i >= behind:
+		case i >= behind && (b.marks == nil || b.marks[i] == unmarked):
 			return true
 		case b.marks != nil && b.marks[i] == overtaken:
 			s.passOver(b, i)
@@ -246,24 +249,36 @@ func (s *series) content(kind string) event.Content {
 // put appends frame at the tail. True: it stands there and the tail is behind
 // it. False: it was refused, and the tail is where the object says.
 func (s *series) put(ctx context.Context, frame []byte, f *event.Frame, uncompressed int, create *object.Create) (bool, error) {
-	n := s.tail
+	n, key, position := s.tail, s.tail.key, s.tail.position
 	want := object.CRC64(n.crc, frame)
-	ok, err := s.append(ctx, n.position, frame, want, f.Content.Count, create)
-	switch {
-	case err != nil:
+	ok, err := s.append(ctx, position, frame, want, f.Content.Count, create)
+	var closed *closedError
+	if err != nil && !errors.As(err, &closed) {
 		return false, err
-	case !ok:
-		return false, s.readForward(ctx)
+	}
+	if !ok {
+		if err := s.readForward(ctx); err != nil {
+			return false, err
+		}
+		switch moved := s.tail.key != key || s.tail.position != position; {
+		case closed != nil && s.tail.key == key:
+			return false, s.leave(closed.err)
+		case !moved:
+			return false, &stall{err: fmt.Errorf("%s took no append at position %d, although it ends there", key, position)}
+		}
+		return false, nil
 	}
 	n.advance(f, int64(len(frame)), want, uncompressed)
+	n.proven = n.chain
 	s.m().Bytes.Add(int64(len(frame)))
 	return true, nil
 }
 
 // append makes the request and judges the answer. True: confirmed by the next
 // position and the CRC-64 of the whole object, both as computed here. False:
-// refused, or not as computed; the object has to be read. A *stall: the outcome
-// is unknown, or the store refuses us.
+// refused, or not as computed; the object has to be read. A *closedError: it
+// takes no append at all. A *stall: the outcome is unknown, or the store refuses
+// us.
 func (s *series) append(ctx context.Context, position int64, frame []byte, want uint64, events int, create *object.Create) (bool, error) {
 	n := s.tail
 	if position > 0 {
@@ -284,12 +299,12 @@ func (s *series) append(ctx context.Context, position int64, frame []byte, want 
 		return false, nil
 	}
 	switch object.KindOf(err) {
-	case object.Mismatch, object.NotFound, object.Unappendable:
+	case object.Mismatch, object.NotFound:
 		s.m().Refusals.Add(1)
-		if object.KindOf(err) == object.Unappendable {
-			return false, s.leave(err)
-		}
 		return false, nil
+	case object.Unappendable:
+		s.m().Refusals.Add(1)
+		return false, &closedError{err}
 	case object.Refused, object.Invalid:
 		return false, &stall{hold: true, err: err}
 	}
@@ -306,32 +321,32 @@ func (s *series) readForward(ctx context.Context) error {
 	// have been cut on their way, and another writer may have mended it.
 	sure := false
 	for {
-		n := s.tail
+		n, moved := s.tail, false
 		info, err := s.head(ctx, n.key)
 		switch {
-		case errors.Is(err, errNone) && n.position == 0:
+		case err != nil:
+		case n.suspect:
+			sure, err = true, &event.CorruptError{Reason: "what was known of the segment does not fit its bytes"}
+		default:
+			moved, err = s.readSegment(ctx, info)
+		}
+		var bad *event.CorruptError
+		gone, corrupt := errors.Is(err, errNone), errors.As(err, &bad)
+		switch {
+		case gone && n.position == 0:
+			n.suspect = false
 			return nil // nothing here yet
-		case errors.Is(err, errNone) && sure:
-			err = s.breakOff(ctx, "the object is gone", 0, object.Info{})
-		case errors.Is(err, errNone):
+		case (gone || corrupt) && !sure:
 			sure = true
 			continue
-		case err != nil:
-		case !info.Appendable:
+		case gone:
+			err = s.passGone(ctx)
+		case corrupt:
+			err = s.rescan(ctx, info, bad)
+		case err == nil && !moved && !info.Appendable:
 			err = s.leave(fmt.Errorf("%s is not an appendable object", n.key))
-		default:
-			var moved bool
-			moved, err = s.readSegment(ctx, info)
-			var bad *event.CorruptError
-			switch {
-			case err == nil && !moved:
-				return nil
-			case errors.As(err, &bad) && sure:
-				err = s.rescan(ctx, info, bad)
-			case errors.As(err, &bad):
-				sure = true
-				continue
-			}
+		case err == nil && !moved:
+			return nil
 		}
 		if err != nil {
 			return err
@@ -379,6 +394,7 @@ func (s *series) readSegment(ctx context.Context, info object.Info) (moved bool,
 		return false, &event.CorruptError{Position: n.position, Reason: fmt.Sprintf(
 			"the object has %d bytes with CRC-64 %d, the frames read end at %d with %d", info.Length, info.CRC64, n.position, n.crc)}
 	}
+	n.proven = n.chain
 	s.checkpoint()
 	return false, nil
 }
@@ -408,8 +424,13 @@ func (s *series) adopt(f *event.Frame, body []byte, end int64, crc uint64) error
 // rescan reads the segment from its start, trusting nothing that was known of
 // it, after what was known turned out not to fit its bytes. It mends the tail,
 // or follows or makes a break where the bytes are no frames.
+//
+// That counts for the frames just adopted as well: they may be our own, appended
+// behind bytes that no longer hold, where no reader comes.
 func (s *series) rescan(ctx context.Context, info object.Info, why *event.CorruptError) (err error) {
 	known := s.tail
+	known.suspect = true
+	s.unmark()
 	defer func() {
 		if err != nil {
 			s.tail = known
@@ -431,19 +452,19 @@ func (s *series) rescan(ctx context.Context, info object.Info, why *event.Corrup
 	if n.chain.Frame == 0 {
 		// Not one frame of this segment is left: what is known of the series can
 		// only come from here.
-		n.chain = known.chain
+		n.chain = known.proven
 		n.chain.Frame = 0
 	}
 	switch {
 	case bad == nil && known.chain.Frame == 0 && n.chain.Frame == 0:
 		return nil // an empty object, and nothing else was expected
-	case bad == nil && n.chain.Frame > 0 && !n.behind(known):
+	case bad == nil && n.chain.Frame > 0 && !behind(&n.chain, &known.proven):
 		return nil // what was known was wrong or old; the object is whole
 	case bad == nil:
 		// Whole frames, but fewer than were confirmed: the object was cut or
 		// replaced by an older copy. A break says so where every reader sees it.
 		bad = &event.CorruptError{Position: info.Length, Reason: fmt.Sprintf(
-			"the object ends with sequence %d, the archive had confirmed %d", n.chain.Last, known.chain.Last)}
+			"the object ends with sequence %d, the archive had confirmed %d", n.chain.Last, known.proven.Last)}
 	}
 	// Somebody may have left it already: the first break that names this very
 	// place is the one that everybody follows.
@@ -486,12 +507,13 @@ func (s *series) findBreak(ctx context.Context, info object.Info) (*event.Frame,
 	return f, end, nil
 }
 
-// behind says that n ends before what was known.
-func (n *tail) behind(known *tail) bool {
-	if n.chain.Incarnation != known.chain.Incarnation {
-		return n.chain.Incarnation < known.chain.Incarnation
+// behind says that a series that ends with c has less than one that ends with
+// known.
+func behind(c, known *event.Chain) bool {
+	if c.Incarnation != known.Incarnation {
+		return c.Incarnation < known.Incarnation
 	}
-	return n.chain.Last < known.chain.Last
+	return c.Last < known.Last
 }
 
 // breakOff leaves a segment whose bytes from valid on are no frames: a break
@@ -502,7 +524,7 @@ func (n *tail) behind(known *tail) bool {
 func (s *series) breakOff(ctx context.Context, why string, valid int64, info object.Info) error {
 	n := s.tail
 	c := s.content(event.KindBreak)
-	c.Next, c.Reason, c.Valid = s.nextKey(event.Ext(n.format, n.codec)), why, valid
+	c.Next, c.Reason, c.Valid = s.nextKey(event.Ext(n.format, n.codec)), clip(why), valid
 	if valid == 0 {
 		c.Frame = 1
 	}
@@ -513,8 +535,15 @@ func (s *series) breakOff(ctx context.Context, why string, valid int64, info obj
 		return fmt.Errorf("framing a break: %w", err)
 	}
 	ok, err := s.append(ctx, info.Length, frame, object.CRC64(info.CRC64, frame), 0, nil)
-	if !ok || err != nil {
-		return err // the caller reads again, and finds it if it stands there after all
+	var closed *closedError
+	switch {
+	case errors.As(err, &closed):
+		return s.leave(closed.err)
+	case err != nil:
+		return err
+	case !ok:
+		// All is read again, and finds it if it stands there after all.
+		return &stall{err: fmt.Errorf("%s took no break at its end, position %d", n.key, info.Length)}
 	}
 	s.m().Breaks.Add(1)
 	s.broke(why)
@@ -548,7 +577,7 @@ func (s *series) seal(ctx context.Context, why, ext string) error {
 		var bad *event.CorruptError
 		if errors.As(err, &bad) {
 			s.log.Error().Str("key", n.key).Err(err).Msg("the segment to be sealed does not read as it was written")
-			n.crc = ^n.crc // not to be believed: have all of it read again
+			n.suspect = true
 			return s.readForward(ctx)
 		}
 		if err != nil {

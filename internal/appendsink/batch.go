@@ -40,6 +40,15 @@ const (
 	overtaken      // adopted frames have passed it, but do not hold it
 )
 
+func (b *batch) mark(i int, m mark) {
+	if b.marks == nil && m != unmarked {
+		b.marks = make([]mark, len(b.seqs), cap(b.seqs))
+	}
+	if b.marks != nil {
+		b.marks[i] = m
+	}
+}
+
 func (b *batch) len() int { return len(b.seqs) }
 
 func (b *batch) line(i int) []byte {
@@ -103,34 +112,4 @@ func (b *batch) span() (lo, hi time.Time) {
 		l, h = min(l, t), max(h, t)
 	}
 	return time.Unix(0, l).UTC(), time.Unix(0, h).UTC()
-}
-
-// compare marks those of the batch's events that frame f, whose events are
-// (seqs, times), decides about: passed is the last sequence before f.
-// Sequences rise in both, so one walk does. times[j] == 0: not known (raw).
-func (b *batch) compare(passed uint64, seqs []uint64, times []int64) (found, missed int) {
-	last := seqs[len(seqs)-1]
-	j := 0
-	for i, q := range b.seqs {
-		if q <= passed {
-			continue
-		}
-		if q > last {
-			break
-		}
-		for j < len(seqs) && seqs[j] < q {
-			j++
-		}
-		if b.marks == nil {
-			b.marks = make([]mark, len(b.seqs), cap(b.seqs))
-		}
-		if j < len(seqs) && seqs[j] == q && (times[j] == 0 || times[j] == b.times[i]) {
-			b.marks[i] = inSeries
-			found++
-		} else {
-			b.marks[i] = overtaken
-			missed++
-		}
-	}
-	return found, missed
 }

@@ -440,6 +440,7 @@ func (w *world) walk() map[string][]string {
 			sc := event.NewScanner(bytes.NewReader(b), codec, 0, 0)
 			next := ""
 			for next == "" {
+				at := sc.Position()
 				f, body, err := sc.Next()
 				if errors.Is(err, io.EOF) {
 					break
@@ -448,7 +449,6 @@ func (w *world) walk() map[string][]string {
 					err = c.Check(f)
 				}
 				if err != nil {
-					at := sc.Position()
 					f, _, ferr := event.FindBreak(bytes.NewReader(b[at:]), codec, at, func(f *event.Frame) bool {
 						return f.Content.Valid == at && c.Check(f) == nil
 					})

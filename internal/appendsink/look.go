@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,6 +27,11 @@ type stall struct {
 	hold bool // somebody has to mend something; otherwise the store just did not answer well
 	err  error
 }
+
+// closedError: the store takes no append to the object, from anybody.
+type closedError struct{ err error }
+
+func (e *closedError) Error() string { return e.err.Error() }
 
 func (e *stall) Error() string { return e.err.Error() }
 func (e *stall) Unwrap() error { return e.err }
@@ -55,19 +61,19 @@ func (s *series) locate(ctx context.Context, b *batch) error {
 			s.route = e.Route
 		}
 		s.tail = n // optimistic: if the entry lags, the first append is refused and says so
-		return nil
-	}
-	var keys []string // in segment order: six digits sort as numbers do
-	err := t.opt.Store.List(ctx, t.opt.Prefix+s.name+".", func(o object.Entry) error {
-		if name, _, ext, ok := event.ParseKey(t.opt.Prefix, o.Key); ok && name == s.name {
-			if _, _, known := event.ParseExt(ext); known {
-				keys = append(keys, o.Key)
+		if n.spent() {
+			// But nothing refuses the first append to a segment that others have
+			// filled and that was deleted since.
+			if _, err := s.enterAbove(ctx, n); err != nil {
+				s.tail = nil
+				return err
 			}
 		}
 		return nil
-	})
+	}
+	keys, err := s.segments(ctx, 0)
 	if err != nil {
-		return s.classify(err)
+		return err
 	}
 	if len(keys) == 0 {
 		if b == nil {
@@ -75,53 +81,103 @@ func (s *series) locate(ctx context.Context, b *batch) error {
 		}
 		keys = []string{event.Key(t.opt.Prefix, s.name, 1, b.spec.ext())}
 	}
-	if err := s.enter(ctx, keys); err != nil {
-		s.tail = nil
-		return err
+	found, err := s.enter(ctx, keys)
+	if err == nil && !found {
+		// Nothing is known of the series by anybody.
+		if s.tail, err = t.newTail(s.name, keys[0]); err == nil {
+			s.tail.anchor()
+		}
 	}
-	return nil
+	if err == nil {
+		err = s.readForward(ctx)
+	}
+	if err != nil {
+		s.tail = nil
+	}
+	return err
+}
+
+// segments lists the keys of the series' segments above the given one, in order.
+func (s *series) segments(ctx context.Context, above int) ([]string, error) {
+	prefix := s.set.opt.Prefix
+	var keys []string
+	number := map[string]int{}
+	err := s.set.opt.Store.List(ctx, prefix+s.name+".", func(o object.Entry) error {
+		name, segment, ext, ok := event.ParseKey(prefix, o.Key)
+		if _, _, known := event.ParseExt(ext); ok && known && name == s.name && segment > above {
+			keys = append(keys, o.Key)
+			number[o.Key] = segment
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, s.classify(err)
+	}
+	slices.SortStableFunc(keys, func(a, b string) int { return number[a] - number[b] })
+	return keys, nil
 }
 
 // enter makes the tail from the highest segment that says anything about the
-// series. One that holds no valid frame (foreign bytes came first, or nothing
-// did) says nothing; the one before names it, and reading on from there treats
-// it as any writer would.
-func (s *series) enter(ctx context.Context, keys []string) error {
+// series, to be read on from there; not found: there is none. One that holds no
+// valid frame (foreign bytes came first, or nothing did) says nothing; the one
+// before names it, and reading on from there treats it as any writer would.
+func (s *series) enter(ctx context.Context, keys []string) (found bool, err error) {
+	s.skipped()
 	for i := len(keys) - 1; i >= 0; i-- {
 		n, err := s.set.newTail(s.name, keys[i])
 		if err != nil {
-			return &stall{hold: true, err: err}
+			return false, &stall{hold: true, err: err}
 		}
 		s.tail = n
-		if i == 0 {
-			n.chain.Anchored = n.chain.Segment == 1 // on nothing: it is the first
+		if i == 0 && n.chain.Segment == 1 {
+			n.anchor() // on nothing: it is the first
 		}
 		if err := s.fromSeal(ctx); err != nil {
-			return err
+			return false, err
 		}
 		if s.tail != n {
-			return s.readForward(ctx)
+			return true, nil
 		}
 		info, err := s.head(ctx, n.key)
 		if err != nil && !errors.Is(err, errNone) {
-			return err
+			return false, err
 		}
 		if err == nil {
 			_, err = s.readSegment(ctx, info)
 			var bad *event.CorruptError
 			if err != nil && !errors.As(err, &bad) {
-				return err
+				return false, err
 			}
 		}
 		if n.chain.Frame > 0 || s.tail != n {
-			return s.readForward(ctx)
-		}
-		if i == 0 {
-			n.chain.Anchored = true // nothing is known of the series by anybody
-			return s.readForward(ctx)
+			return true, nil
 		}
 	}
-	return nil
+	return false, nil
+}
+
+// enterAbove looks whether the series has gone on above n, and enters it there.
+// If it has not, or on an error, the tail is n.
+func (s *series) enterAbove(ctx context.Context, n *tail) (found bool, err error) {
+	keys, err := s.segments(ctx, n.chain.Segment)
+	if err == nil {
+		found, err = s.enter(ctx, keys)
+	}
+	if err != nil || !found {
+		s.tail = n
+	}
+	return found, err
+}
+
+// passGone goes on where the tail's segment is gone. It may have been deleted
+// (lifecycle rules) long after the series went on: then in its last segment.
+// Else by a break that says so.
+func (s *series) passGone(ctx context.Context) error {
+	found, err := s.enterAbove(ctx, s.tail)
+	if found || err != nil {
+		return err
+	}
+	return s.breakOff(ctx, "the object is gone", 0, object.Info{})
 }
 
 // fromSeal spares reading a whole sealed segment: the locator at its end says
@@ -159,7 +215,7 @@ func (s *series) fromSeal(ctx context.Context) error {
 		return nil //nolint:nilerr // whatever it is, reading forward says
 	}
 	chain := n.chain
-	chain.Frame = f.Content.Frame - 1
+	chain.Frame, chain.Anchored = f.Content.Frame-1, false
 	if chain.Check(f) != nil {
 		return nil
 	}
@@ -236,54 +292,6 @@ func (s *series) unreadable(err error) error {
 		return &stall{hold: true, err: fmt.Errorf("%s: %w", s.tail.key, err)}
 	}
 	return &stall{err: fmt.Errorf("reading %s: %w", s.tail.key, err)}
-}
-
-// compare marks those of our own waiting events that an adopted frame decides
-// about: it holds them, or it has passed them without.
-func (s *series) compare(f *event.Frame, body []byte) (found, missed int, err error) {
-	t, c, id := s.set, &f.Content, s.set.opt.Stream
-	if c.Stream.Incarnation != id.Incarnation || !c.Stream.Created.Equal(id.Created) {
-		return 0, 0, nil // of an earlier life of the stream: it says nothing about this one
-	}
-	passed := s.tail.chain.Last
-	if !s.tail.chain.Anchored || s.tail.chain.Incarnation < c.Stream.Incarnation {
-		passed = c.First - 1 // nothing is known of what came before
-	}
-	t.mu.Lock()
-	waiting := append([]*batch{}, s.queue...)
-	if s.b != nil {
-		waiting = append(waiting, s.b)
-	}
-	concerned := false
-	for _, b := range waiting {
-		concerned = concerned || (b.len() > 0 && b.seqs[0] <= c.Last && b.seqs[b.len()-1] > passed)
-	}
-	t.mu.Unlock()
-	if !concerned {
-		return 0, 0, nil
-	}
-	seqs, times := make([]uint64, 0, c.Count), make([]int64, 0, c.Count)
-	err = event.Sequences(f, body, func(q uint64, at time.Time) bool {
-		ns := int64(0)
-		if !at.IsZero() {
-			ns = at.UnixNano()
-		}
-		seqs, times = append(seqs, q), append(times, ns)
-		return true
-	})
-	if err != nil {
-		return 0, 0, s.unreadable(err)
-	}
-	if len(seqs) == 0 {
-		return 0, 0, nil
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	for _, b := range waiting {
-		x, y := b.compare(passed, seqs, times)
-		found, missed = found+x, missed+y
-	}
-	return found, missed, nil
 }
 
 // collect reads the segment from its start up to the tail, for the index and the

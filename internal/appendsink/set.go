@@ -47,10 +47,12 @@ type Set struct {
 	timers   dueHeap
 	ready    []*series
 	draining bool
-	pending  int           // batches queued or in flight
-	ended    error         // why nothing is taken any more; nil before the end
-	idle     chan struct{} // closed and replaced when a series' work ends
-	tookAny  int           // appends that the store took
+	pending  int               // batches queued or in flight
+	ended    error             // why nothing is taken any more; nil before the end
+	idle     chan struct{}     // closed and replaced when a series' work ends
+	tookAny  int               // appends that the store took
+	ahead    map[string]*ahead // by series; also of some that are not open
+	aheads   int               // events in ahead
 
 	wg      sync.WaitGroup // workers and the checkpointer
 	point   checkpointer
@@ -79,6 +81,7 @@ type series struct {
 	forgot    bool   // events were forgotten: take none until the next epoch
 	waiting   int64  // bytes of the budget
 	b         *batch // in the worker's hand
+	newest    uint64 // sequence of the newest event
 
 	// owned by the worker
 	tail    *tail
@@ -103,7 +106,7 @@ func NewSet(o Options) *Set {
 	t := &Set{
 		opt: o, log: o.Log, m: o.Metrics,
 		wake: make(chan struct{}, 1), fail: make(chan error, 1), idle: make(chan struct{}), done: make(chan struct{}),
-		series: map[string]*series{}, lru: list.New(), known: map[string]ledger.TailEntry{},
+		series: map[string]*series{}, lru: list.New(), known: map[string]ledger.TailEntry{}, ahead: map[string]*ahead{},
 		loaded: o.Ledger == nil,
 	}
 	t.point.init(&t.opt)
@@ -344,6 +347,8 @@ func (t *Set) fill(s *series, spec *Spec, e *event.Event, slot uint64, encode fu
 		t.pending++
 	}
 	b.push(e, slot)
+	s.newest = e.Sequence
+	t.judgeLate(s, b)
 	s.used = now
 	grown := b.memory() - b.cost
 	b.cost += grown

@@ -2,6 +2,7 @@ package appendsink
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"ossuary/internal/event"
@@ -22,6 +23,11 @@ type tail struct {
 	opened   time.Time // first append of the segment, zero if none
 	written  time.Time // last append or adoption
 
+	// proven is the chain where length and CRC-64 of the whole object last agreed
+	// with it. Frames adopted since may stand behind bytes that do not hold.
+	proven  event.Chain
+	suspect bool // the segment's bytes are not what was known of them: read it from its start
+
 	// The frames of the segment, for its seal. complete: from the first on.
 	index    []event.IndexEntry
 	hashes   []event.Hash
@@ -38,9 +44,14 @@ func (t *Set) newTail(series, key string) (*tail, error) {
 	if !ok {
 		return nil, fmt.Errorf("object %s: the ending %q is of no known codec; it was written by a newer version", key, ext)
 	}
-	return &tail{key: key, codec: codec, format: format, complete: true,
-		chain: event.Chain{Archive: t.opt.Archive, Source: t.opt.Source, Lane: t.opt.Lane, Series: series, Segment: segment}}, nil
+	n := &tail{key: key, codec: codec, format: format, complete: true,
+		chain: event.Chain{Archive: t.opt.Archive, Source: t.opt.Source, Lane: t.opt.Lane, Series: series, Segment: segment}}
+	n.proven = n.chain
+	return n, nil
 }
+
+// anchor says that nothing came before the tail.
+func (n *tail) anchor() { n.chain.Anchored, n.proven.Anchored = true, true }
 
 // tailOf is the tail that a ledger entry remembers.
 func (t *Set) tailOf(series string, e ledger.Tail) (*tail, error) {
@@ -53,6 +64,7 @@ func (t *Set) tailOf(series string, e ledger.Tail) (*tail, error) {
 	c := &n.chain
 	c.Frame, c.Prev, c.Anchored = e.Frames, e.Hash, true
 	c.Last, c.Greatest, c.Created, c.Incarnation = e.Last, e.Greatest, e.Created, e.Incarnation
+	n.proven = n.chain
 	return n, nil
 }
 
@@ -99,7 +111,17 @@ func (t *Set) follow(n *tail, key string) (*tail, error) {
 	_, segment, _, _ := event.ParseKey(t.opt.Prefix, key)
 	next.chain.Segment, next.chain.Frame = segment, 0
 	next.written = n.written
+	next.proven = next.chain
 	return next, nil
+}
+
+// clip keeps a reason short enough for a header, whatever foreign bytes said.
+func clip(reason string) string {
+	const most = 400
+	if len(reason) <= most {
+		return reason
+	}
+	return strings.ToValidUTF8(reason[:most], "") + "…"
 }
 
 // segmentRoot is the RFC 6962 root over the content hashes of a segment.
