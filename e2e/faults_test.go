@@ -79,7 +79,7 @@ func (w *world) slowSeries() {
 // never arrive.
 func TestNATSConnectionLost(t *testing.T) {
 	t.Parallel()
-	n := sized(t, size{10000, 3}, size{60000, 10}, size{200000, 30})
+	n := sized(t, size{10000, 2}, size{60000, 10}, size{200000, 30})
 	w := newWorld(t)
 	a := w.instance("a", settings{})
 	p := w.publish(n.events)
@@ -93,17 +93,17 @@ func TestNATSConnectionLost(t *testing.T) {
 		p.release((round + 1) * step)
 		eventually(t, patience, "the connection is cut", func() (bool, string) { return w.natsProxy.cutCount() > before, "" })
 		switch round % 3 {
-		case 1: // it stays away for a while
-			w.natsProxy.block()
-			eventually(t, patience, "the outage is noticed", func() (bool, string) { return a.ready() == http.StatusServiceUnavailable, "" })
-			w.natsProxy.unblock()
-		case 2: // then the network stands still, and is cut again
+		case 1: // then the network stands still, and is cut again
 			a.waitFor("events under way", func(s status) bool { return s.Delivered > uint64(round*step) })
 			w.natsProxy.freeze()
 			p.release((round+1)*step + step/2)
 			time.Sleep(time.Duration(w.rand.IntN(700)) * time.Millisecond) // so long does it
 			w.natsProxy.cut()
 			w.natsProxy.thaw()
+		case 2: // it stays away for a while
+			w.natsProxy.block()
+			eventually(t, patience, "the outage is noticed", func() (bool, string) { return a.ready() == http.StatusServiceUnavailable, "" })
+			w.natsProxy.unblock()
 		}
 	}
 	a.waitFloor(w.published())
