@@ -17,7 +17,6 @@ import (
 	"ossuary/internal/event"
 	"ossuary/internal/ledger"
 	"ossuary/internal/objectstore"
-	"ossuary/internal/router"
 )
 
 // Archive is what the commands that read an archive share: its objects, and,
@@ -33,6 +32,8 @@ type Archive struct {
 	client *objectstore.Client
 	dir    *archive.Dir
 	local  *Local
+
+	probers []*prober
 }
 
 // OpenDir opens a copy of an archive in a directory, with nothing else.
@@ -116,6 +117,12 @@ func (a *Archive) Verify(ctx context.Context, removedBefore time.Time, progress 
 	}
 	if a.JS != nil {
 		o.Probe = a.probe
+		defer func() {
+			for _, p := range a.probers {
+				p.close(ctx)
+			}
+			a.probers = nil
+		}()
 	}
 	return archive.Verify(ctx, o)
 }
@@ -132,32 +139,9 @@ func (a *Archive) probe(ctx context.Context, id event.StreamID) (archive.Prober,
 	if !s.CachedInfo().Created.Equal(id.Created) {
 		return nil, nil // another life of the stream: it can say nothing of this one
 	}
-	return prober{s}, nil
-}
-
-type prober struct{ stream jetstream.Stream }
-
-// Next implements archive.Prober.
-func (p prober) Next(ctx context.Context, filters []string, from uint64) (*router.Message, error) {
-	var found *jetstream.RawStreamMsg
-	for _, f := range filters {
-		m, err := p.stream.GetMsg(ctx, from, jetstream.WithGetMsgSubject(f))
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("looking for a message from sequence %d on: %w", from, err)
-		}
-		if found == nil || m.Sequence < found.Sequence {
-			found = m
-		}
-	}
-	if found == nil {
-		return nil, nil
-	}
-	return &router.Message{
-		Subject: found.Subject, Header: found.Header, Data: found.Data, Time: found.Time, Sequence: found.Sequence,
-	}, nil
+	p := newProber(s)
+	a.probers = append(a.probers, p)
+	return p, nil
 }
 
 // Close ends what was opened.
