@@ -22,6 +22,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -215,6 +216,9 @@ func newWorld(t *testing.T) *world {
 func (w *world) freePort() int {
 	for range 100 {
 		port := 15000 + rand.IntN(15000)
+		if _, taken := ports.LoadOrStore(port, true); taken {
+			continue
+		}
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
 			l.Close()
@@ -224,6 +228,9 @@ func (w *world) freePort() int {
 	w.t.Fatal("no free port")
 	return 0
 }
+
+// ports are those that tests of this process were given.
+var ports sync.Map
 
 // natsServer is a NATS server with JetStream and a file store in a process of
 // its own. kill and start leave port and files as they are.
@@ -473,8 +480,8 @@ func (i *instance) scrape() (map[string]float64, error) {
 	for l := range strings.Lines(string(b)) {
 		if strings.HasPrefix(l, "ossuary_") {
 			name, value, ok := strings.Cut(strings.TrimSpace(l), " ")
-			if close := strings.LastIndexByte(l, '}'); close >= 0 {
-				name, value, ok = l[:strings.IndexByte(l, '{')], strings.TrimSpace(l[close+1:]), true
+			if end := strings.LastIndexByte(l, '}'); end >= 0 {
+				name, value, ok = l[:strings.IndexByte(l, '{')], strings.TrimSpace(l[end+1:]), true
 			}
 			if v, err := strconv.ParseFloat(value, 64); ok && err == nil {
 				out[name] += v

@@ -28,7 +28,7 @@ func TestProberReadsAhead(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer js.DeleteStream(ctx, "S") //nolint:errcheck // the server goes away too
+			defer js.DeleteStream(ctx, "S")
 			if tt.retention == jetstream.InterestPolicy {
 				if _, err := s.CreateConsumer(ctx, jetstream.ConsumerConfig{Durable: "keep"}); err != nil {
 					t.Fatal(err)
