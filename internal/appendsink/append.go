@@ -204,7 +204,7 @@ func (s *series) mustRoll(b *batch) string {
 		return whyCodec // even if it is empty: its key was named by a seal that others follow
 	case n.position == 0:
 		return ""
-	case b.spec.Roll.Age > 0 && time.Since(n.opened) >= b.spec.Roll.Age:
+	case overdue(Roll{Age: b.spec.Roll.Age}, n.written, n.opened, time.Now()) != "":
 		return whyAge
 	}
 	return ""

@@ -20,7 +20,7 @@ type tail struct {
 	chain    event.Chain
 	events   uint64    // in the segment
 	bytes    int64     // uncompressed, in the segment
-	opened   time.Time // first append of the segment, zero if none
+	opened   time.Time // first append of the segment, or when it was found; zero if none
 	written  time.Time // last append or adoption
 
 	// proven is the chain where length and CRC-64 of the whole object last agreed
@@ -82,10 +82,8 @@ func (n *tail) spent() bool { return n.position == 0 && n.chain.Segment > 1 }
 // CRC-64 is crc.
 func (n *tail) advance(f *event.Frame, size int64, crc uint64, uncompressed int) {
 	if n.chain.Frame == 0 && n.position == 0 {
+		// Not the events' time: a backlog may be older than any segment gets.
 		n.opened = time.Now().UTC()
-		if t := f.Content.MinTime; !t.IsZero() && t.Before(n.opened) {
-			n.opened = t // an adopted frame: not later than this, as far as anybody knows
-		}
 	}
 	if n.complete {
 		n.index = append(n.index, event.IndexEntry{Position: n.position, First: f.Content.First, MinTime: f.Content.MinTime})

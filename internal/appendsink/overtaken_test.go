@@ -1,0 +1,154 @@
+package appendsink
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"ossuary/internal/event"
+	"ossuary/internal/object/objecttest"
+)
+
+// An event that another writer passed over, and that is handed over here only
+// after its frames were adopted, is not in the archive either: evicted or not.
+func TestOvertakenBeforeItCame(t *testing.T) {
+	for _, evict := range []bool{false, true} {
+		for _, raw := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 24, 2)
+				if evict {
+					w.open = 1
+				}
+				if raw {
+					spec := w.spec
+					w.spec = func(s string) Spec {
+						sp := spec(s)
+						sp.Encoder.Format = event.Raw
+						return sp
+					}
+				}
+				slow, quick := w.lane(), w.lane()
+				set, ctx, stop := running(t, slow)
+				add(t, slow, set, ctx, 1, 4)
+				time.Sleep(time.Second)
+				synctest.Wait()
+				quick.skip = func(e *event.Event) bool { return e.Sequence == 6 || e.Sequence == 12 || e.Sequence == 20 }
+				finishes(t, quick)
+				for i := 5; i <= 24; i++ {
+					add(t, slow, set, ctx, i, i)
+					time.Sleep(20 * time.Millisecond)
+				}
+				if err := set.Drain(ctx); err != nil {
+					t.Fatal(err)
+				}
+				if err := stop(); err != nil {
+					t.Fatal(err)
+				}
+				if !raw { // which no JSON reader reads
+					w.check()
+				}
+				if n := w.m.Overtaken.Load(); n != 3 {
+					t.Errorf("%d overtaken, want 3", n)
+				}
+				if len(set.ahead) != 0 || set.aheads != 0 {
+					t.Errorf("%d series, %d events are still remembered", len(set.ahead), set.aheads)
+				}
+				w.idle()
+			})
+		}
+	}
+}
+
+// The other writer may still be in the incarnation before, or may have written
+// the first frame of the present one.
+func TestOvertakenAcrossIncarnations(t *testing.T) {
+	for name, c := range map[string]struct {
+		quick int  // incarnation of the one that lacks an event
+		anew  bool // the stream was made anew, rather than rewound
+	}{
+		"a writer of the incarnation before": {quick: 0},
+		"a rewound stream's first frame":     {quick: 1},
+		"a new stream's first frame":         {quick: 1, anew: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, l := start(t, 6)
+				made, from := created, uint64(7)
+				if c.anew {
+					made, from = created.Add(time.Hour), 1
+				} else if c.quick == 1 {
+					from = 4
+				}
+				w.events = nil
+				for q := from; q < from+4; q++ {
+					w.events = append(w.events, event.Event{Sequence: q, Time: created.Add(2*time.Hour + time.Duration(q)*time.Second),
+						Subject: "e.0", Data: fmt.Appendf(nil, `{"again":%d}`, q)})
+				}
+				slow, quick := w.lane(), w.lane()
+				slow.stream.Created, quick.stream.Created = made, made
+				slow.stream.Incarnation, quick.stream.Incarnation = 1, c.quick
+				lost := from
+				if c.quick == 0 {
+					lost = from + 1
+				}
+				quick.skip = func(e *event.Event) bool { return e.Sequence == lost }
+				wait, first := make(chan struct{}), true
+				w.store.SetFault(func(op, key string, i int) objecttest.Fault {
+					if op == "append" && first {
+						first = false
+						return objecttest.Fault{Wait: wait}
+					}
+					return objecttest.Fault{}
+				})
+				done := make(chan struct{})
+				go func() { finishes(t, slow); close(done) }()
+				synctest.Wait()
+				finishes(t, quick)
+				close(wait)
+				<-done
+				got := map[uint64]bool{}
+				for name, es := range w.archived() {
+					for _, e := range es {
+						if name != "e/0" || len(e.Data) > 0 && string(e.Data[:4]) == `{"ag` {
+							if got[e.Sequence] {
+								t.Errorf("event %d stands twice", e.Sequence)
+							}
+							got[e.Sequence] = true
+						}
+					}
+				}
+				if len(got) != 4 || w.m.Overtaken.Load() != 1 {
+					t.Errorf("archived: %v; %d overtaken", got, w.m.Overtaken.Load())
+				}
+				_ = l
+			})
+		})
+	}
+}
+
+// What is remembered of frames ahead of us is bounded.
+func TestAheadIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 8, 1)
+		set := w.lane().newSet()
+		s := &series{set: set, name: "e/0", log: w.log}
+		for i := range uint64(5) {
+			a := &ahead{first: i << 17, last: (i+1)<<17 - 1, times: map[uint64][2]int64{}}
+			for q := a.first; q <= a.last; q++ {
+				a.times[q] = [2]int64{}
+			}
+			set.remember(s, a)
+			if n := len(set.ahead["e/0"].timesOrNone()); n > maxAhead || n != set.aheads {
+				t.Fatalf("%d events remembered, %d counted", n, set.aheads)
+			}
+		}
+	})
+}
+
+func (a *ahead) timesOrNone() map[uint64][2]int64 {
+	if a == nil {
+		return nil
+	}
+	return a.times
+}

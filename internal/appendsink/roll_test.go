@@ -1,0 +1,75 @@
+package appendsink
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A segment's age is that of its first append, not of its events: a backlog that
+// is older than roll.age must not make a segment of every frame.
+func TestOldEventsDoNotRoll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 0, 1)
+		w.publishLocked(time.Now().Add(-240 * time.Hour))
+		w.publish(59)
+		spec := w.spec
+		w.spec = func(s string) Spec {
+			sp := spec(s)
+			sp.Roll = Roll{Size: 1 << 20, Age: 24 * time.Hour}
+			return sp
+		}
+		l := w.lane()
+		l.stream.Created = time.Now().Add(-250 * time.Hour)
+		finishes(t, l)
+		if k := w.store.Keys(); len(k) != 1 {
+			t.Errorf("%d segments, want 1", len(k))
+		}
+		// The same for one who only finds the frames.
+		w.ledger.wipe()
+		w.publish(20)
+		l.floor = 0
+		finishes(t, l)
+		if k := w.store.Keys(); len(k) != 1 {
+			t.Errorf("%d segments, want 1", len(k))
+		}
+		w.check()
+	})
+}
+
+// A writer whose knowledge lags sees that a series is not idle when its seal is
+// refused: it leaves the segment open.
+func TestActiveSeriesIsNotSealed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, l := start(t, 8)
+		spec := w.spec
+		w.spec = func(s string) Spec {
+			sp := spec(s)
+			sp.Roll.Idle = time.Hour
+			return sp
+		}
+		old := w.ledger.copy()
+		time.Sleep(2 * time.Hour)
+		w.publish(8)
+		finishes(t, l)
+		w.ledger.tails = old
+		other := w.lane()
+		_, _, stop := running(t, other)
+		time.Sleep(time.Minute)
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		if n := w.m.Seals.Load(); n != 0 {
+			t.Errorf("%d seals, want none: it was appended to a minute ago", n)
+		}
+		_, _, stop = running(t, other)
+		time.Sleep(2 * time.Hour)
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		if n := w.m.Seals.Load(); n != 1 {
+			t.Errorf("%d seals after two hours, want 1", n)
+		}
+		w.check()
+	})
+}
