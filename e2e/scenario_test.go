@@ -27,27 +27,34 @@ import (
 // stream holds of them once all are stored. Without a server it fails.
 func (w *world) put(n int, message func(i int) *nats.Msg) map[uint64]entry {
 	w.t.Helper()
-	js, err := jetstream.New(w.js.Conn(), jetstream.WithPublishAsyncMaxPending(publishWindow))
+	js, err := jetstream.New(w.js.Conn(), jetstream.WithPublishAsyncMaxPending(publishWindow+1))
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	out := make(map[uint64]entry, n)
 	acks := make([]jetstream.PubAckFuture, n)
-	for i := range n {
-		if acks[i], err = js.PublishMsgAsync(message(i)); err != nil {
-			w.t.Fatalf("publishing: %v", err)
-		}
-	}
-	for i, f := range acks {
+	settle := func(i int) {
 		select {
-		case a := <-f.Ok():
-			m := message(i)
+		case a := <-acks[i].Ok():
+			m := acks[i].Msg()
 			out[a.Sequence] = entry{i, m.Subject, sha256.Sum256(m.Data)}
-		case err := <-f.Err():
+			acks[i] = nil
+		case err := <-acks[i].Err():
 			w.t.Fatalf("publishing: %v", err)
 		case <-time.After(patience):
 			w.t.Fatal("publishing: no acknowledgement")
 		}
+	}
+	for i := range n {
+		if i >= publishWindow {
+			settle(i - publishWindow)
+		}
+		if acks[i], err = js.PublishMsgAsync(message(i)); err != nil {
+			w.t.Fatalf("publishing: %v", err)
+		}
+	}
+	for i := max(0, n-publishWindow); i < n; i++ {
+		settle(i)
 	}
 	return out
 }
