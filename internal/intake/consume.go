@@ -20,13 +20,6 @@ const (
 	windowFactor = 8
 	minWindow    = 1 << 16
 
-	// What a pull asks for. Up to two pulls are outstanding while the callback
-	// blocks, and nats.go drops messages of a subscription with more than 64 MiB
-	// waiting. A pull must have room for any single message.
-	pullMessages = 2048
-	pullBytes    = 8 << 20
-	pullMargin   = 64 << 10 // subject, reply and protocol around a payload
-
 	// ackFlush bounds the wait for the last acks to leave. They are hints.
 	ackFlush = 2 * time.Second
 )
@@ -61,20 +54,21 @@ func (e *epoch) consume(ctx, stop context.Context, end context.CancelCauseFunc, 
 	})
 	reading.Go(func() { e.audit(ctx, end, cons) })
 
-	cc, err := cons.Consume(func(m jetstream.Msg) { e.handle(ctx, end, m) },
-		jetstream.PullMaxMessagesWithBytesLimit(min(pullMessages, l.opt.MaxAckPending), e.pullBytes()),
-		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) { e.consumeError(end, err) }))
+	pulls, err := newPuller(l.opt.JS, l.opt.Source, cons.CachedInfo().Name, l.opt.MaxAckPending,
+		func(m *nats.Msg) { e.handle(ctx, end, m) },
+		func(err error) { end(ended("consumer_gone", fmt.Errorf("consuming: %w", err))) }, e.log)
 	if err != nil {
 		end(ended("consume", fmt.Errorf("consuming: %w", err)))
 	} else {
+		reading.Go(func() { pulls.keep(ctx) })
 		l.board.set(Running, "")
 		l.opt.Metrics.epochStarted(e.number)
 		e.log.Info().Uint64("floor", e.tracker.checkpoint().Floor).Int("layout", e.layout).Msg("epoch runs")
 	}
 
 	<-ctx.Done()
-	if cc != nil {
-		cc.Stop()
+	if pulls != nil {
+		pulls.stop()
 	}
 	// The callback is out; when it comes in again it sees that ctx has ended.
 	e.turn.Lock()
@@ -117,7 +111,7 @@ func orEnded(err error) error {
 
 // handle is the consume callback. It blocks for the horizon and for the sink,
 // which stops the pulls.
-func (e *epoch) handle(ctx context.Context, end context.CancelCauseFunc, msg jetstream.Msg) {
+func (e *epoch) handle(ctx context.Context, end context.CancelCauseFunc, msg *nats.Msg) {
 	e.turn.Lock()
 	defer e.turn.Unlock()
 	if ctx.Err() != nil {
@@ -126,12 +120,12 @@ func (e *epoch) handle(ctx context.Context, end context.CancelCauseFunc, msg jet
 	e.busy.Store(true)
 	defer e.busy.Store(false)
 
-	meta, err := msg.Metadata()
+	meta, err := metadata(msg)
 	if err != nil {
 		end(ended("breach", fmt.Errorf("reading a delivery's metadata: %w", err)))
 		return
 	}
-	if err := e.order.check(meta); err != nil {
+	if err := e.order.check(&meta); err != nil {
 		end(ended("breach", err))
 		return
 	}
@@ -140,8 +134,8 @@ func (e *epoch) handle(ctx context.Context, end context.CancelCauseFunc, msg jet
 		return
 	}
 	part := e.plan.at(meta.Sequence.Stream)
-	fill(&e.event, &e.message, msg, meta)
-	s := slotOf(msg, meta)
+	fill(&e.event, &e.message, msg, &meta)
+	s := slotOf(msg, &meta)
 	if part.router == nil { // another lane's event under this layout
 		s.uncount = true
 		if n, ok := e.enter(ctx, s); ok {
@@ -255,22 +249,4 @@ func (e *epoch) flushAcks(ctx context.Context) {
 	if err := e.l.opt.JS.Conn().FlushWithContext(ctx); err != nil {
 		e.log.Debug().Err(err).Msg("the last acknowledgements may not have been sent")
 	}
-}
-
-// pullBytes is what one pull may bring.
-func (e *epoch) pullBytes() int {
-	return max(pullBytes, int(e.l.opt.JS.Conn().MaxPayload())+pullMargin)
-}
-
-// consumeError ends the epoch for what Consume cannot go on after. The rest it
-// mends itself, or the audit notices.
-func (e *epoch) consumeError(end context.CancelCauseFunc, err error) {
-	for _, gone := range []error{jetstream.ErrConsumerDeleted, jetstream.ErrConsumerNotFound, jetstream.ErrBadRequest,
-		jetstream.ErrConnectionClosed, nats.ErrConnectionClosed} {
-		if errors.Is(err, gone) {
-			end(ended("consumer_gone", fmt.Errorf("consuming: %w", err)))
-			return
-		}
-	}
-	e.log.Debug().Err(err).Msg("consuming")
 }

@@ -115,7 +115,8 @@ type process struct {
 // start runs a lane. mods change its options.
 func (r *rig) start(owner string, mods ...func(*Options)) *process {
 	r.t.Helper()
-	nc, err := nats.Connect(r.srv.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
+	nc, err := nats.Connect(r.srv.ClientURL(), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond),
+		nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {})) // the default prints
 	if err != nil {
 		r.t.Fatal(err)
 	}

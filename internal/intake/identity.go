@@ -2,6 +2,7 @@ package intake
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -36,7 +37,7 @@ func (l *Lane) identify(ctx context.Context, s jetstream.Stream, st control.Stat
 		if err := l.orphaned(ctx, e); err != nil {
 			return nil, err
 		}
-		from, err := l.opt.Start.resolve(ctx, s)
+		from, err := l.opt.Start.resolve(ctx, l.opt.JS, s)
 		if err != nil {
 			return nil, err
 		}
@@ -53,15 +54,15 @@ func (l *Lane) identify(ctx context.Context, s jetstream.Stream, st control.Stat
 	case p.Floor == 0 || p.Time.IsZero():
 		return nil, nil
 	}
-	m, err := s.GetMsg(ctx, p.Floor)
+	_, at, err := messageAt(ctx, l.opt.JS, l.opt.Source, p.Floor, false)
 	switch {
 	case errors.Is(err, jetstream.ErrMsgNotFound):
 		return nil, nil
 	case err != nil:
 		return nil, fmt.Errorf("looking at the message at the floor %d: %w", p.Floor, err)
-	case !m.Time.Equal(p.Time):
+	case !at.Equal(p.Time):
 		return &beginning{next, first, fmt.Sprintf("the message at the floor %d is of %s, it was of %s", p.Floor,
-			m.Time.UTC().Format(time.RFC3339Nano), p.Time.Format(time.RFC3339Nano))}, nil
+			at.UTC().Format(time.RFC3339Nano), p.Time.Format(time.RFC3339Nano))}, nil
 	}
 	return nil, nil
 }
@@ -83,8 +84,54 @@ func (l *Lane) orphaned(ctx context.Context, e ledger.Lane) error {
 	return nil
 }
 
+// messageAt is the sequence and the timestamp of a message, or of the next one
+// if that is wanted; ErrMsgNotFound if there is none.
+//
+// It asks the leader, since a replica may lag, and reads no more of the answer
+// than it needs: the client library's GetMsg fails for headers that are none, and
+// for a message without payload that has a header named Status.
+func messageAt(ctx context.Context, js jetstream.JetStream, stream string, seq uint64, next bool) (uint64, time.Time, error) {
+	request := struct {
+		Seq  uint64 `json:"seq"`
+		Next string `json:"next_by_subj,omitempty"`
+	}{Seq: seq}
+	if next {
+		request.Next = ">"
+	}
+	body, err := json.Marshal(request)
+	if err != nil {
+		return 0, time.Time{}, fmt.Errorf("asking for a message: %w", err)
+	}
+	o := js.Options()
+	ctx, cancel := context.WithTimeout(ctx, o.DefaultTimeout)
+	defer cancel()
+	m, err := js.Conn().RequestWithContext(ctx, apiPrefix(o)+"STREAM.MSG.GET."+stream, body)
+	if err != nil {
+		return 0, time.Time{}, err
+	}
+	var answer struct {
+		Error   *jetstream.APIError `json:"error"`
+		Message *struct {
+			Seq  uint64    `json:"seq"`
+			Time time.Time `json:"time"`
+		} `json:"message"`
+	}
+	err = json.Unmarshal(m.Data, &answer)
+	switch {
+	case err != nil:
+		return 0, time.Time{}, fmt.Errorf("reading the server's answer: %w", err)
+	case answer.Error != nil && answer.Error.ErrorCode == jetstream.JSErrCodeMessageNotFound:
+		return 0, time.Time{}, jetstream.ErrMsgNotFound
+	case answer.Error != nil:
+		return 0, time.Time{}, answer.Error
+	case answer.Message == nil:
+		return 0, time.Time{}, jetstream.ErrInvalidJetStreamResponse
+	}
+	return answer.Message.Seq, answer.Message.Time, nil
+}
+
 // resolve makes a sequence of where to start.
-func (s Start) resolve(ctx context.Context, stream jetstream.Stream) (uint64, error) {
+func (s Start) resolve(ctx context.Context, js jetstream.JetStream, stream jetstream.Stream) (uint64, error) {
 	state := stream.CachedInfo().State
 	switch {
 	case s.New:
@@ -99,14 +146,14 @@ func (s Start) resolve(ctx context.Context, stream jetstream.Stream) (uint64, er
 	low, high := max(state.FirstSeq, 1), state.LastSeq+1
 	for low < high {
 		mid := low + (high-low)/2
-		m, err := stream.GetMsg(ctx, mid, jetstream.WithGetMsgSubject(">"))
+		seq, at, err := messageAt(ctx, js, stream.CachedInfo().Config.Name, mid, true)
 		switch {
 		case errors.Is(err, jetstream.ErrMsgNotFound):
 			high = mid
 		case err != nil:
 			return 0, fmt.Errorf("looking for the first message since %s: %w", s.Time, err)
-		case m.Time.Before(s.Time):
-			low = m.Sequence + 1
+		case at.Before(s.Time):
+			low = seq + 1
 		default:
 			high = mid
 		}

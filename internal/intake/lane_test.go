@@ -392,7 +392,7 @@ func TestStart(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if got, err := c.start.resolve(t.Context(), s); err != nil || got != c.want {
+			if got, err := c.start.resolve(t.Context(), r.js, s); err != nil || got != c.want {
 				t.Errorf("begins at %d, %v; want %d", got, err, c.want)
 			}
 		})

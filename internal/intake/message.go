@@ -3,6 +3,7 @@ package intake
 import (
 	"fmt"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"ossuary/internal/event"
@@ -34,15 +35,28 @@ func header(h map[string][]string) map[string][]string {
 	return kept
 }
 
+// metadata is what the server says of a delivery.
+func metadata(msg *nats.Msg) (jetstream.MsgMetadata, error) {
+	m, err := msg.Metadata()
+	if err != nil {
+		return jetstream.MsgMetadata{}, fmt.Errorf("subject %s, reply %s: %w", msg.Subject, msg.Reply, err)
+	}
+	return jetstream.MsgMetadata{
+		Sequence:     jetstream.SequencePair{Consumer: m.Sequence.Consumer, Stream: m.Sequence.Stream},
+		NumDelivered: m.NumDelivered, NumPending: m.NumPending, Timestamp: m.Timestamp,
+		Stream: m.Stream, Consumer: m.Consumer, Domain: m.Domain,
+	}, nil
+}
+
 // fill makes e and m of msg. Both share its buffers: they are good until the
 // consume callback returns.
-func fill(e *event.Event, m *router.Message, msg jetstream.Msg, meta *jetstream.MsgMetadata) {
+func fill(e *event.Event, m *router.Message, msg *nats.Msg, meta *jetstream.MsgMetadata) {
 	*e = event.Event{
 		Sequence: meta.Sequence.Stream,
 		Time:     meta.Timestamp.UTC(),
-		Subject:  msg.Subject(),
-		Header:   header(msg.Headers()),
-		Data:     msg.Data(),
+		Subject:  msg.Subject,
+		Header:   header(msg.Header),
+		Data:     msg.Data,
 	}
 	*m = router.Message{Subject: e.Subject, Header: e.Header, Data: e.Data, Time: e.Time, Sequence: e.Sequence}
 }
@@ -87,6 +101,6 @@ func (c *contiguity) check(meta *jetstream.MsgMetadata) error {
 }
 
 // slotOf is the tracker's slot for a delivery.
-func slotOf(msg jetstream.Msg, meta *jetstream.MsgMetadata) slot {
-	return slot{sequence: meta.Sequence.Stream, at: meta.Timestamp.UnixNano(), reply: msg.Reply()}
+func slotOf(msg *nats.Msg, meta *jetstream.MsgMetadata) slot {
+	return slot{sequence: meta.Sequence.Stream, at: meta.Timestamp.UnixNano(), reply: msg.Reply}
 }
