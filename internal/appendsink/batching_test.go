@@ -32,6 +32,7 @@ func running(t *testing.T, l *lane) (*Set, context.Context, func() error) {
 	return set, ctx, func() error { cancel(); return <-ran }
 }
 
+//nolint:revive // a test's t comes first
 func add(t *testing.T, l *lane, set *Set, ctx context.Context, from, to int) {
 	t.Helper()
 	for i := from; i <= to; i++ {
@@ -235,14 +236,14 @@ func TestIdleSeriesAreSealed(t *testing.T) {
 // and a writer without a ledger goes on behind the highest.
 func TestCodecChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, l := start(t, 8)
+		w, _ := start(t, 8)
 		spec := w.spec
 		w.spec = func(s string) Spec {
 			sp := spec(s)
 			sp.Codec = event.Zstd
 			return sp
 		}
-		l = w.lane()
+		l := w.lane()
 		w.publish(4)
 		l.finish(t.Context())
 		w.check()

@@ -166,14 +166,14 @@ func TestForeignFramesHold(t *testing.T) {
 // its sequence, nothing that stayed is doubled.
 func TestRewoundStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, l := start(t, 10)
+		w, _ := start(t, 10)
 		kept := w.events[:6]
 		w.events = append([]event.Event{}, kept...)
 		for q := uint64(7); q <= 12; q++ {
 			w.events = append(w.events, event.Event{Sequence: q, Time: created.Add(time.Duration(100+q) * time.Second), Subject: "e.0",
 				Data: fmt.Appendf(nil, `{"again":%d}`, q)})
 		}
-		l = w.lane() // the ledger's floor is above the stream; a real lane starts over
+		l := w.lane() // the ledger's floor is above the stream; a real lane starts over
 		l.finish(t.Context())
 		var reuse *ReuseError
 		if !errors.As(l.last, &reuse) {
