@@ -206,14 +206,21 @@ func (l *Lane) settle(ctx context.Context, s jetstream.Stream, st control.State,
 	if err := l.current(ctx, st); err != nil {
 		return st, err
 	}
+	if begin == nil {
+		if err := l.resplit(ctx, st, s.CachedInfo().Config.Retention); err != nil {
+			return st, err
+		}
+	}
 	n, err := control.SaveLayout(ctx, l.opt.Store, l.opt.Prefix, l.canonical, st.Layout())
 	if err != nil {
 		return st, fmt.Errorf("storing the layout: %w", err)
 	}
+	fresh := false
 	if begin != nil {
 		*point = checkpoint{Floor: begin.from - 1, Tally: ledger.Tally{From: begin.from, Floor: begin.from - 1}}
 	} else if t, known := st.Tally(l.opt.Lane); !known && point.Floor == t.Floor {
-		if err := l.newcomer(ctx, st, n, point); err != nil {
+		fresh = true
+		if _, err := l.routerOf(ctx, n); err != nil { // newcomer asks for it
 			return st, err
 		}
 	}
@@ -233,6 +240,9 @@ func (l *Lane) settle(ctx context.Context, s jetstream.Stream, st control.State,
 		}
 		if s, err = s.SwitchLayout(n); err != nil {
 			return s, err
+		}
+		if fresh {
+			*point = l.newcomer(s)
 		}
 		if t, known := s.Tally(l.opt.Lane); !known || t.Floor < point.Floor {
 			s = s.WithTally(l.opt.Lane, control.Tally{Tally: point.Tally, FloorTime: point.Time})
@@ -262,27 +272,19 @@ func (l *Lane) settle(ctx context.Context, s jetstream.Stream, st control.State,
 	return next, nil
 }
 
-// newcomer corrects where a lane begins that the first layouts did not have: at
-// the first one that has it. What came before is other lanes'.
-func (l *Lane) newcomer(ctx context.Context, st control.State, n int, point *checkpoint) error {
-	from := st.HighestHorizon() + 1 // where layout n will begin, if it does not hold yet
-	for i, s := range st.Layouts {
-		r, err := l.routerOf(ctx, s.Layout)
-		if err != nil {
-			return err
-		}
-		if r != nil {
-			if from = s.Since; i == 0 {
-				from = st.From
+// newcomer is where a lane without a past begins: at the first layout in s that
+// has it. What came before is other lanes'.
+func (l *Lane) newcomer(s control.State) checkpoint {
+	from := s.From
+	for i, e := range s.Layouts {
+		if l.routers[e.Layout] != nil {
+			if i > 0 {
+				from = max(from, e.Since)
 			}
 			break
 		}
 	}
-	if from = max(from, st.From); from > point.Floor+1 {
-		*point = checkpoint{Floor: from - 1}
-	}
-	point.Tally = ledger.Tally{From: point.Floor + 1, Floor: point.Floor}
-	return nil
+	return checkpoint{Floor: from - 1, Tally: ledger.Tally{From: from, Floor: from - 1}}
 }
 
 func (l *Lane) announce(before, now control.State, begin *beginning) {

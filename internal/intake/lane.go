@@ -39,6 +39,7 @@ type Lane struct {
 
 	// owned by Run
 	routers     map[int]*router.Router // by layout; nil for one without this lane
+	lanes       map[int]int            // how many, by layout
 	seenStream  bool
 	baseline    int  // newest layout when Run began
 	based       bool // baseline is known
@@ -64,6 +65,7 @@ func New(o Options) *Lane {
 		lease: &lease{js: o.JS, ledger: o.Ledger, archive: o.Archive, replicas: o.LedgerReplicas, source: o.Source, lane: o.Lane,
 			owner: run, ttl: o.LeaseTTL, off: o.LeaseOff, log: log, metrics: o.Metrics},
 		routers: map[int]*router.Router{},
+		lanes:   map[int]int{},
 		warned:  map[string]bool{},
 	}
 	l.board.s = Status{Source: o.Source, Lane: o.Lane, State: Starting, Since: time.Now().UTC()}

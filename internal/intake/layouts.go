@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"ossuary/internal/control"
 	"ossuary/internal/object"
 	"ossuary/internal/router"
@@ -89,8 +91,32 @@ func (l *Lane) routerOf(ctx context.Context, n int) (*router.Router, error) {
 			return nil, fmt.Errorf("compiling layout %d: %w", n, err)
 		}
 	}
-	l.routers[n] = r
+	l.routers[n], l.lanes[n] = r, len(layout.LaneNames())
 	return r, nil
+}
+
+// resplit refuses another number of lanes where it would cost events. What an
+// older layout gives to a lane is archived by that lane only: without it, what it
+// has not come to stays behind. And where an acknowledgement deletes, a lane that
+// is new would need its consumer before the first message that is its own, while
+// the old lane, which takes that message too, acknowledges it for nobody; a work
+// queue does not even allow the two.
+func (l *Lane) resplit(ctx context.Context, st control.State, retention jetstream.RetentionPolicy) error {
+	own := len(l.opt.Layout.LaneNames())
+	for _, s := range st.Layouts {
+		if _, err := l.routerOf(ctx, s.Layout); err != nil {
+			return err
+		}
+		switch had := l.lanes[s.Layout]; {
+		case own < had:
+			return &FatalError{What: fmt.Sprintf("source %s was archived by %d lanes, and %d are configured: events of the others may be left", l.opt.Source, had, own),
+				Mend: fmt.Sprintf("set lanes to %d again, a lane without events costs nothing; or begin anew with another oss.prefix and archive.name", had)}
+		case own > had && retention != jetstream.LimitsPolicy:
+			return &FatalError{What: fmt.Sprintf("source %s was archived by %d lanes, and %d are configured: the lanes of a stream without limits retention cannot become more", l.opt.Source, had, own),
+				Mend: fmt.Sprintf("set lanes to %d again, or archive a stream that sources this one", had)}
+		}
+	}
+	return nil
 }
 
 func (l *Lane) loadLayout(ctx context.Context, n int) (router.Layout, error) {
