@@ -187,8 +187,10 @@ func (s State) Done(writer string, incarnation int, handed uint64) State {
 	return s
 }
 
-// SwitchLayout makes layout n hold from above the highest horizon on. A layout
-// that holds already is left; one older than what holds is ErrNewerLayout.
+// SwitchLayout makes layout n hold from above the highest horizon on, and above
+// every lane's floor: a lane that is new with a layout has one just below it, and
+// never reads what is under it. A layout that holds already is left; one older
+// than what holds is ErrNewerLayout.
 func (s State) SwitchLayout(n int) (State, error) {
 	switch {
 	case len(s.Layouts) == 0:
@@ -200,6 +202,9 @@ func (s State) SwitchLayout(n int) (State, error) {
 	}
 	s = s.Clone()
 	since := s.HighestHorizon() + 1
+	for _, t := range s.Tallies {
+		since = max(since, t.Floor+1)
+	}
 	// A layout that was to begin at since or above it has never been granted a
 	// sequence: the new one takes its place.
 	for len(s.Layouts) > 1 && s.Layouts[len(s.Layouts)-1].Since >= since {

@@ -138,6 +138,19 @@ func TestSwitchLayout(t *testing.T) {
 	}
 }
 
+// A lane that a layout brought begins where the layout did. Another one that takes
+// its place unused must not begin below: the lane would never read what is between.
+func TestSwitchLayoutAboveTheFloors(t *testing.T) {
+	s := granted(t, begun(t), "old", 1, 100, 20)
+	s = switched(t, s, 2) // since 101
+	s = s.WithTally("1", Tally{Tally: ledger.Tally{From: 101, Floor: 100}})
+	s = s.Done("old", 0, 20)
+	s = switched(t, s, 3)
+	if got := s.Layouts; len(got) != 2 || got[1] != (Since{3, 101}) {
+		t.Errorf("layouts %+v, lane 1 begins at 101", got)
+	}
+}
+
 func TestNewIncarnation(t *testing.T) {
 	s := granted(t, begun(t), "a", 1, 100, 50)
 	s = switched(t, s, 2).WithTally("l", Tally{Tally: ledger.Tally{From: 1, Floor: 50, Events: 9}})
