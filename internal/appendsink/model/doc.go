@@ -1,0 +1,84 @@
+// Model explores small worlds of the append protocol to their end: every
+// interleaving of writers, requests under way and whatever the environment may
+// do, breadth first over explicit states. Each rule of internal/appendsink stands
+// here a second time, in the fewest words; a state that breaks an invariant is
+// printed with the shortest way to it.
+//
+//	go run ./internal/appendsink/model                   the small instances, seconds
+//	go run ./internal/appendsink/model -long             all of them, minutes
+//	go run ./internal/appendsink/model -bugs             each planted bug, with its trace
+//	go run ./internal/appendsink/model -only retention
+//
+// # Where the code stands
+//
+//	sink.go     append.go: attempt, settle, dropHeld, frame, put, append, seal, goOn, leave
+//	read.go     append.go: readForward, readSegment, adopt, rescan, findBreak, breakOff
+//	chain.go    event.Chain; compare.go: judge, compare, judgeLate, unmark
+//	find.go     look.go: locate, enter, enterAbove, passGone, fromSeal
+//	env.go      checkpoint.go: note, write, drop; and the environment
+//	intake.go   intake: an epoch's beginning, the floor; control.State: SwitchLayout,
+//	            WithHorizon, Done, NewIncarnation
+//	check.go    internal/archive: the walk; and the invariants
+//
+// A step is what lies between two requests to the store. An append takes effect
+// at a step of its own, so that it can be refused, be applied with the answer
+// lost, or arrive when its writer has long given it up. Head and the read behind
+// it are one step, as are the requests by which a series is looked up: appended
+// bytes do not change, and what comes later is found by the next read. A segment
+// is one step, so that others may write between two of them.
+//
+// # What is modelled
+//
+// The optimistic first append, refusal, forward read, adoption, comparison with
+// what waits (by sequence and time, also of events still to come), doubt, late
+// requests, seals for size, idleness and codec, next keys, re-reading, the second
+// reading from the start, finding and making breaks, deleted and closed objects,
+// the ledger with its revisions (behind, stale, rolled back, lost, entries taken
+// out), listing, two and three writers, foreign bytes, bytes that change, objects
+// cut short, answers that do not agree, reads cut short, incarnations, events
+// that vanish from the stream, overtaken events, horizons, layouts that change
+// the series or the codec, epochs that end and begin anew.
+//
+// Bytes are frames, and equal contents are equal numbers: an object is a list of
+// frames, its CRC-64 the number of that list. A data frame is as long as it has
+// events and any other one byte, so that lengths coincide far more often than
+// they do in life.
+//
+// # What is not
+//
+// Time, backoff, memory, eviction, held series and what a store refuses for its
+// rights. Frames of other archives. The lease. Acknowledgements. Dead letters are
+// archived in one step: each has a series of its own, by the same protocol. The
+// appends of the control log are one step each. A read is cut at most twice in a
+// row. And what the protocol does not promise:
+//
+//   - A segment is deleted only once nobody alive believes that nothing is in it:
+//     his first append would not be refused. A series of which no object is left
+//     begins anew.
+//   - A segment that is cut short is the series' last one.
+//   - What stands behind bytes that changed is given up with them.
+//
+// # Where the code does less
+//
+// Four of the planted bugs are how the code is; without them the model's rules
+// hold. They are rare, and their traces (-bugs -only ...) say what it takes:
+//
+//   - bugEntersAhead: a series that is looked up by listing, behind events that
+//     wait, is not read from before them. An event that vanished from the stream
+//     meanwhile, and that others have passed, is taken for archived.
+//   - bugFirstByLayout: two writers that begin a series under layouts of different
+//     codecs make two first segments. It takes an event that one of them never saw.
+//   - bugFollowsUnproven: a seal that landed on other bytes of the same length is
+//     followed. The archive then has a gap in its chain that no break explains.
+//   - bugForgetsLayouts: a rewound stream begins its next incarnation with the
+//     newest layout alone. Events from before that layout, which are still in the
+//     stream, are archived again in the series that it names.
+//
+// # Sameness
+//
+// Writers of one configuration are alike, so states that differ by their order
+// are one. Visited states are known by 64 bits of hash; that two of a million
+// share theirs has a chance below one in ten million. From every n-th state each
+// writer is run alone, with no further faults: all must be archived in the end,
+// and be where a reader finds it.
+package main
