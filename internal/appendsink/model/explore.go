@@ -123,9 +123,10 @@ func explore(in *instance, bug, limit int) (r result) {
 			}
 			if x.live > 0 && me%x.live == 0 {
 				r.runs++
-				if inv, why, steps := x.runOn(s); inv != "" {
+				if inv, why, _ := x.runOn(s); inv != "" {
 					r.invariant, r.what, r.states = inv, why, len(ways)
 					r.trace = append(x.retrace(ways, me), "-- and from here on, without any fault:")
+					_, _, steps := x.runOn(s) // again, now that the writers have their names
 					r.trace = append(r.trace, steps...)
 					return r
 				}
