@@ -67,6 +67,9 @@ func (e *epoch) audit(ctx context.Context, end context.CancelCauseFunc, cons jet
 			e.tracker.runAhead(now, e.l.opt.AuditEvery)
 			e.report()
 			continue
+		case <-e.tracker.replay:
+			end(ended("replay", errors.New("an event that was held up is archived, and the floor has to catch up with those behind it")))
+			return
 		case <-look.C:
 		}
 		seen, busy := e.seen.Load(), e.busy.Load()

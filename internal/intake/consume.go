@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// The tracker's window in slots. On AckAll consumers MaxAckPending is reached
-	// before; on a work queue one waiting event lets it grow.
+	// The tracker's window in slots. Where messages are acknowledged past a waiting
+	// event, that one event lets it grow.
 	windowFactor = 8
 	minWindow    = 1 << 16
 

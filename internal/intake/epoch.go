@@ -323,12 +323,16 @@ func (l *Lane) begin(st control.State, s jetstream.Stream, p *plan, number uint6
 	case jetstream.WorkQueuePolicy:
 		mode = ackEach
 	}
+	window := max(windowFactor*l.opt.MaxAckPending, minWindow)
+	if l.opt.window > 0 {
+		window = l.opt.window
+	}
 	h := st.Writers[l.writer].Horizon
 	step := max(l.opt.HorizonMin, h-min(point.Floor, h))
 	e := &epoch{
 		l: l, number: number, id: st.Stream, layout: st.Layout(), plan: p,
 		log:     l.log.With().Uint64("epoch", number).Int("incarnation", st.Stream.Incarnation).Logger(),
-		tracker: newTracker(mode, max(windowFactor*l.opt.MaxAckPending, minWindow), point),
+		tracker: newTracker(mode, window, point),
 		horizon: newHorizon(h, step),
 		stepper: &stepper{step: step, least: l.opt.HorizonMin, ahead: l.opt.HorizonAhead},
 	}

@@ -54,12 +54,16 @@ type slot struct {
 // without a hole. add is called by the consume callback, the rest from anywhere.
 //
 // It holds a slot per message between the oldest unresolved one and the newest;
-// MaxAckPending bounds that on AckAll consumers, limit does in any case.
+// MaxAckPending bounds that on AckAll consumers, limit does in any case. A window
+// that one event keeps full while others go on gives that event up, as the sink
+// does with those of a held series that it has no room for: the floor stays before
+// it, and an epoch after it was archived all the same brings what came behind.
 type tracker struct {
-	mode  acking
-	limit int
-	wake  chan struct{} // of capacity 1: there is something to acknowledge
-	room  chan struct{} // of capacity 1: the window has shrunk
+	mode   acking
+	limit  int
+	wake   chan struct{} // of capacity 1: there is something to acknowledge
+	room   chan struct{} // of capacity 1: the window has shrunk
+	replay chan struct{} // of capacity 1: all that was given up is archived
 
 	mu      sync.Mutex
 	ring    []slot // slot n stands at n & (len-1); len is a power of two
@@ -74,12 +78,15 @@ type tracker struct {
 	ahead   bool     // acknowledge past waiting slots, see runAhead
 	stuck   uint64   // where low stood when runAhead last looked
 	since   time.Time
+	passed  int                 // slots resolved behind low since it stands there
+	given   map[uint64]struct{} // slots that were given up and are not archived yet
 }
 
 func newTracker(mode acking, limit int, start checkpoint) *tracker {
 	return &tracker{
 		mode: mode, limit: limit, point: start,
-		wake: make(chan struct{}, 1), room: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), room: make(chan struct{}, 1), replay: make(chan struct{}, 1),
+		given: map[uint64]struct{}{},
 		ring: make([]slot, 64), low: 1, next: 1,
 	}
 }
@@ -91,6 +98,9 @@ func (t *tracker) at(n uint64) *slot { return &t.ring[n&uint64(len(t.ring)-1)] }
 func (t *tracker) add(s slot) (uint64, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if int(t.next-t.low) >= t.limit {
+		t.giveUp()
+	}
 	width := int(t.next - t.low)
 	if width >= t.limit {
 		return 0, false
@@ -105,6 +115,20 @@ func (t *tracker) add(s slot) (uint64, bool) {
 	*t.at(n) = s
 	t.next++
 	return n, true
+}
+
+// giveUp lets go of what waits in the oldest part of the window, if it is known
+// that others go on.
+func (t *tracker) giveUp() {
+	if !t.ahead || t.passed == 0 {
+		return
+	}
+	for end := t.low + uint64(max(t.limit/8, 1)); t.low < end; t.advance() {
+		t.given[t.low] = struct{}{}
+		t.at(t.low).outcome = forgotten
+	}
+	t.ahead = true // others like them stand behind
+	signal(t.wake)
 }
 
 func (t *tracker) grow() {
@@ -137,6 +161,11 @@ func (t *tracker) resolve(slots []uint64, o outcome) {
 	t.mu.Lock()
 	for _, n := range slots {
 		if n < t.low || n >= t.next {
+			if _, ok := t.given[n]; ok {
+				if delete(t.given, n); len(t.given) == 0 && o == confirmed {
+					signal(t.replay)
+				}
+			}
 			continue
 		}
 		s := t.at(n)
@@ -144,6 +173,7 @@ func (t *tracker) resolve(slots []uint64, o outcome) {
 			continue
 		}
 		s.outcome = o
+		t.passed++
 		if o == confirmed {
 			t.high = max(t.high, n)
 			if t.mode == ackEach {
@@ -156,11 +186,12 @@ func (t *tracker) resolve(slots []uint64, o outcome) {
 		t.reply, t.acked = t.at(t.high).reply, t.high
 	}
 	due := t.reply != "" || len(t.replies) > 0
+	room := moved || t.ahead // or what waits can be given up
 	t.mu.Unlock()
 	if due {
 		signal(t.wake)
 	}
-	if moved {
+	if room {
 		signal(t.room)
 	}
 }
@@ -188,7 +219,7 @@ func (t *tracker) advance() bool {
 	if t.low == from {
 		return false
 	}
-	t.ahead = false
+	t.ahead, t.passed = false, 0
 	return true
 }
 
@@ -225,6 +256,7 @@ func (t *tracker) runAhead(now time.Time, grace time.Duration) {
 		return
 	}
 	t.ahead = true
+	signal(t.room)
 	if t.high > t.acked {
 		t.reply, t.acked = t.at(t.high).reply, t.high
 		signal(t.wake)

@@ -91,6 +91,45 @@ func TestRunsAheadOfAStuckEvent(t *testing.T) {
 	}
 }
 
+// A stuck event does not stop the others when the window is full either. Once it
+// is free the floor catches up.
+func TestGoesOnBehindAStuckEvent(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, jetstream.LimitsPolicy)
+	var stuck atomic.Bool
+	var free atomic.Pointer[func()]
+	stuck.Store(true)
+	p := r.start("first", func(o *Options) {
+		o.MaxAckPending, o.window = 50, 100
+		newSink := o.NewSink
+		o.NewSink = func(so SinkOptions) (Sink, error) {
+			confirm := so.Confirm
+			release := func() { confirm([]uint64{1}) }
+			free.Store(&release)
+			so.Confirm = func(slots []uint64) {
+				if i := bytes.IndexByte(lows(slots), 1); i >= 0 && stuck.Load() {
+					slots = append(slots[:i:i], slots[i+1:]...)
+				}
+				confirm(slots)
+			}
+			return newSink(so)
+		}
+	})
+	r.publish(500)
+	r.check()
+	if floor := p.lane.Status().Floor; floor != 0 {
+		t.Errorf("floor %d", floor)
+	}
+	stuck.Store(false)
+	(*free.Load())()
+	r.wait("the floor catches up", func() bool { return p.lane.Status().Floor >= 497 })
+	r.check()
+	p.stop()
+	if tally, _ := r.state().Tally(router.FirstLane); tally.Events-tally.Skipped != 400 {
+		t.Errorf("tally %+v", tally)
+	}
+}
+
 // lows marks the slots that fit a byte.
 func lows(slots []uint64) []byte {
 	b := make([]byte, len(slots))

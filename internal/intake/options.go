@@ -95,6 +95,7 @@ type Options struct {
 	Log     zerolog.Logger
 
 	serverVersion string // for tests: what the server is taken for
+	window        int    // for tests: of the tracker
 }
 
 func (o Options) withDefaults() Options {
