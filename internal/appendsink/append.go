@@ -85,6 +85,14 @@ func (s *series) attempt(ctx context.Context, b *batch, why string) (done bool, 
 	if b.len() == 0 {
 		return true, nil
 	}
+	if n := s.tail; n.spent() && !n.looked {
+		// Nothing refuses the first append to a segment that others have filled, and
+		// that was deleted since.
+		if found, err := s.enterAbove(ctx, n); found || err != nil {
+			return false, err
+		}
+		n.looked = true
+	}
 	if why := s.mustRoll(b); why != "" {
 		return false, s.seal(ctx, why, b.spec.ext())
 	}
@@ -440,6 +448,9 @@ func (s *series) rescan(ctx context.Context, info object.Info, why *event.Corrup
 	if err != nil {
 		return err
 	}
+	if known.proven.Frame == 0 {
+		n.before = known.proven
+	}
 	s.tail = n
 	moved, err := s.readSegment(ctx, info)
 	var bad *event.CorruptError
@@ -564,6 +575,7 @@ func (s *series) sealIdle(ctx context.Context, why string) (done bool, err error
 	if err := s.seal(ctx, why, event.Ext(n.format, n.codec)); err != nil {
 		return false, err
 	}
+	s.tail.looked = false // who knows when the next event comes
 	return true, nil
 }
 
@@ -599,7 +611,9 @@ func (s *series) seal(ctx context.Context, why, ext string) error {
 	}
 	s.m().Seals.Add(1)
 	s.log.Debug().Str("key", n.key).Str("reason", why).Str("next", c.Next).Msg("segment sealed")
-	return s.goOn(c.Next)
+	err = s.goOn(c.Next)
+	s.tail.looked = true
+	return err
 }
 
 // goOn moves the tail to the segment that the last frame named.

@@ -2,7 +2,8 @@ package appendsink
 
 // Whose events adopted frames hold. An event that waits here, or comes later in
 // this epoch, and that the series passed without holding it, was overtaken: it
-// was gone from the stream for the writer of those frames.
+// was gone from the stream for the writer of those frames. What the series seemed
+// to have when this writer first looked at it is taken at its word.
 
 import (
 	"time"
@@ -54,7 +55,11 @@ func (s *series) compare(f *event.Frame, body []byte) (found, missed int, err er
 	if !s.concerns(c) {
 		return 0, 0, nil
 	}
-	a := &ahead{before: s.tail.chain, first: c.First, last: c.Last, greatest: c.Greatest.UnixNano(), times: make(map[uint64][2]int64, c.Count)}
+	before := s.tail.chain
+	if !before.Anchored {
+		before = s.tail.before
+	}
+	a := &ahead{before: before, first: c.First, last: c.Last, greatest: c.Greatest.UnixNano(), times: make(map[uint64][2]int64, c.Count)}
 	err = event.Sequences(f, body, func(seq uint64, at time.Time) bool {
 		least, most := at, at
 		if at.IsZero() { // a raw line does not say

@@ -120,7 +120,7 @@ func TestUnappendableIsReadFirst(t *testing.T) {
 // Segments that were deleted (lifecycle rules) while a writer slept do not make
 // it begin anew where they were: the series is further.
 func TestDeletedWhileAsleep(t *testing.T) {
-	for gone := 1; gone <= 3; gone++ {
+	for gone := 1; gone <= 4; gone++ {
 		synctest.Test(t, func(t *testing.T) {
 			w := newWorld(t, 4, 1)
 			w.lane().finish(t.Context())
@@ -130,8 +130,12 @@ func TestDeletedWhileAsleep(t *testing.T) {
 			if len(w.store.Keys()) < 5 {
 				t.Fatalf("keys: %v", w.store.Keys())
 			}
-			for i := 1; i <= gone; i++ {
-				w.store.Delete(w.key(i))
+			if gone == 4 {
+				w.store.Delete(w.key(2)) // it is led there by the seal before
+			} else {
+				for i := 1; i <= gone; i++ {
+					w.store.Delete(w.key(i))
+				}
 			}
 			want := w.archived()["e/0"]
 			w.ledger.tails = old
@@ -238,6 +242,40 @@ func TestInDoubtOnAnotherObjectOfTheSameLength(t *testing.T) {
 	})
 }
 
+// The same for one that was idle since it sealed the last segment that it knew.
+func TestDeletedWhileIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, l := start(t, 8)
+		spec := w.spec
+		w.spec = func(s string) Spec {
+			sp := spec(s)
+			sp.Roll = Roll{Size: 3000, Idle: time.Minute}
+			return sp
+		}
+		l = w.lane()
+		set, ctx, stop := running(t, l)
+		add(t, l, set, ctx, 1, 8)
+		time.Sleep(2 * time.Minute)
+		if w.m.Seals.Load() != 1 {
+			t.Fatal("the segment is not sealed")
+		}
+		w.publish(40)
+		finishes(t, w.lane())
+		w.store.Delete(w.key(2))
+		want := len(w.archived()["e/0"])
+		add(t, l, set, ctx, 9, 48)
+		if err := set.Drain(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		if got := len(w.archived()["e/0"]); got != want {
+			t.Errorf("the series has %d events, had %d", got, want)
+		}
+	})
+}
+
 // keeper is a store whose requests in doubt go on reading the bytes they were
 // given, as a transport may behind a timeout.
 type keeper struct {
@@ -334,6 +372,41 @@ func TestSealedSegmentIsNotRead(t *testing.T) {
 			w.check()
 			if size := int64(len(w.store.Bytes(w.store.Keys()[0]))); c.n.Load() > size/3 {
 				t.Errorf("%d bytes were read of a sealed segment of %d", c.n.Load(), size)
+			}
+		})
+	}
+}
+
+// Where the seal that named the next segment is destroyed, a writer that lags
+// names one of the old codec. It must not fill that beside the one that there is,
+// even if it cannot look at once.
+func TestSealDestroyedAtACodecChange(t *testing.T) {
+	for n := range 12 {
+		synctest.Test(t, func(t *testing.T) {
+			w, _ := start(t, 8)
+			since := uint64(9)
+			w.layout = func(e *event.Event, s *Spec) {
+				s.Layout = 1
+				if e.Sequence >= since {
+					s.Layout, s.Codec = 2, event.Zstd
+				}
+			}
+			old := w.ledger.copy()
+			w.publish(8)
+			finishes(t, w.lane())
+			w.store.Replace(w.key(1), []byte("junk"))
+			w.ledger.tails = old
+			if n > 0 {
+				w.store.SetFault(objecttest.OnNth(w.store.Operations()+n, objecttest.Hold()))
+			}
+			zombie := w.lane()
+			zombie.floor = 8
+			finishes(t, zombie)
+			if got := len(w.stored()["e/0"]); got != 8 {
+				t.Errorf("operation %d: %d events stand in the series, want 8", n, got)
+			}
+			if w.store.Bytes(w.key(2)) != nil {
+				t.Errorf("operation %d: %s was written beside the real segment 2", n, w.key(2))
 			}
 		})
 	}

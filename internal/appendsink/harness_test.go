@@ -115,10 +115,19 @@ type world struct {
 	m      Metrics
 	budget *Budget
 	open   int
+
+	layout   func(e *event.Event, s *Spec) // may be nil: one layout for all
+	vanished func(e *event.Event) bool     // may be nil: an event that the stream has no more
+
+	// Of a stream that is rewound: what the control log says. Guarded by mu.
+	rewinds     bool
+	incarnation int
+	confirmed   map[uint64]bool // by anybody
 }
 
 func newWorld(t testing.TB, events, series int) *world {
-	w := &world{t: t, store: objecttest.New(), ledger: newLedger(), series: series, budget: NewBudget(8 << 20), log: zerolog.Nop()}
+	w := &world{t: t, store: objecttest.New(), ledger: newLedger(), series: series, budget: NewBudget(8 << 20), log: zerolog.Nop(),
+		confirmed: map[uint64]bool{}}
 	if os.Getenv("OSSUARY_TEST_LOG") != "" {
 		w.log = zerolog.New(zerolog.NewConsoleWriter(func(c *zerolog.ConsoleWriter) { c.Out = os.Stderr })).Level(zerolog.DebugLevel)
 	}
@@ -162,7 +171,8 @@ type lane struct {
 	w      *world
 	stream event.StreamID
 	mu     sync.Mutex
-	floor  uint64 // of confirmed, contiguous slots; slots are sequences here
+	floor  uint64    // of confirmed, contiguous slots; slots are sequences here
+	at     time.Time // of the event at the floor
 	done   map[uint64]bool
 	layout int
 	spec   func(series string) Spec
@@ -185,6 +195,34 @@ func (l *lane) confirm(slots []uint64) {
 		}
 		l.done[s] = true
 	}
+	l.w.mu.Lock()
+	defer l.w.mu.Unlock()
+	for _, s := range slots {
+		l.w.confirmed[s] = true
+	}
+}
+
+// sees says whether the lane gets the event.
+func (l *lane) sees(e *event.Event) bool {
+	return (l.skip == nil || !l.skip(e)) && (l.w.vanished == nil || !l.w.vanished(e))
+}
+
+// identify finds out, as the intake does, whether the stream was rewound.
+func (l *lane) identify() {
+	w := l.w
+	if !w.rewinds {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if f := int(l.floor); l.stream.Incarnation == w.incarnation && f > 0 && (len(w.events) < f || !w.events[f-1].Time.Equal(l.at)) {
+		w.incarnation++
+	}
+	if l.stream.Incarnation != w.incarnation {
+		l.stream.Incarnation, l.floor, l.done = w.incarnation, 0, map[uint64]bool{}
+	}
 }
 
 // advance computes the floor, over events this lane does see.
@@ -196,34 +234,44 @@ func (l *lane) advance() uint64 {
 		if !ok {
 			return l.floor
 		}
-		if e.Sequence <= l.floor || (l.skip != nil && l.skip(&e)) {
+		if e.Sequence <= l.floor || !l.sees(&e) {
 			continue
 		}
 		if !l.done[e.Sequence] {
 			return l.floor
 		}
-		l.floor = e.Sequence
+		l.floor, l.at = e.Sequence, e.Time
 	}
 }
 
 func (l *lane) newSet() *Set {
 	dead := &Spec{Series: "_ossuary/dead/S/0", Route: "dead", Flush: Flush{Size: 1000, Events: 10, Linger: time.Millisecond}}
+	floor := l.advance
+	if l.w.vanished != nil {
+		floor = nil // see schedule: the ledger must not lose the series
+	}
 	return NewSet(Options{Archive: "a", Source: "S", Lane: "0", Prefix: "p/", Stream: l.stream, Store: l.w.store, Ledger: l.w.ledger,
 		LedgerInterval: 20 * time.Millisecond, Budget: l.w.budget, Appends: semaphore.NewWeighted(4), OpenSeries: l.w.open,
 		Dead: func() *Spec { return dead }, RouteRoll: func(string) Roll { return l.spec("").Roll },
-		Confirm: l.confirm, Forget: func(uint64) {}, Floor: func() uint64 { return l.advance() }, Metrics: &l.w.m, Log: l.w.log})
+		Confirm: l.confirm, Forget: func(uint64) {}, Floor: floor, Metrics: &l.w.m, Log: l.w.log})
 }
 
 func (l *lane) target(e *event.Event) *Spec {
 	name := strings.ReplaceAll(e.Subject, ".", "/")
-	sp := l.specs[name]
-	if sp == nil {
-		s := l.spec(name)
-		s.Series = name
-		sp = &s
-		l.specs[name] = sp
+	var s Spec
+	if l.w.layout != nil {
+		l.w.layout(e, &s)
 	}
-	return sp
+	key := fmt.Sprint(s.Layout, s.Codec, " ", name)
+	if l.specs[key] == nil {
+		s = l.spec(name)
+		s.Series = name
+		if l.w.layout != nil {
+			l.w.layout(e, &s)
+		}
+		l.specs[key] = &s
+	}
+	return l.specs[key]
 }
 
 // epoch archives everything there is above the floor, then drains.
@@ -231,6 +279,7 @@ func (l *lane) epoch(ctx context.Context) error {
 	l.epochs++
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	l.identify()
 	floor := l.advance()
 	l.mu.Lock()
 	l.done = map[uint64]bool{}
@@ -247,7 +296,7 @@ func (l *lane) epoch(ctx context.Context) error {
 			if !ok {
 				return set.Drain(ctx)
 			}
-			if e.Sequence <= floor || (l.skip != nil && l.skip(&e)) {
+			if e.Sequence <= floor || !l.sees(&e) {
 				continue
 			}
 			if err := set.Add(ctx, l.target(&e), &e, e.Sequence); err != nil {
@@ -267,19 +316,38 @@ func (l *lane) epoch(ctx context.Context) error {
 func (l *lane) finish(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := l.epoch(ctx)
-		if err == nil {
+		if err == nil && l.complete() {
 			return
 		}
 		l.last = err
 		var reuse *ReuseError
 		if errors.As(err, &reuse) {
-			l.stream.Incarnation = reuse.Incarnation + 1
+			l.w.mu.Lock()
+			l.w.incarnation = max(l.w.incarnation, reuse.Incarnation+1)
+			l.w.mu.Unlock()
+			if !l.w.rewinds {
+				l.stream.Incarnation = reuse.Incarnation + 1
+			}
 			l.mu.Lock()
-			l.floor = 0
+			l.floor, l.done = 0, map[uint64]bool{}
 			l.mu.Unlock()
 		}
-		if l.epochs > 200 {
+		if l.epochs > 1000 {
 			l.w.t.Fatalf("no end after %d epochs; last: %v", l.epochs, err)
+		}
+	}
+}
+
+// complete says that nothing was forgotten.
+func (l *lane) complete() bool {
+	floor := l.advance()
+	for i := 0; ; i++ {
+		e, ok := l.w.at(i)
+		if !ok {
+			return true
+		}
+		if e.Sequence > floor && l.sees(&e) {
+			return false
 		}
 	}
 }

@@ -61,14 +61,6 @@ func (s *series) locate(ctx context.Context, b *batch) error {
 			s.route = e.Route
 		}
 		s.tail = n // optimistic: if the entry lags, the first append is refused and says so
-		if n.spent() {
-			// But nothing refuses the first append to a segment that others have
-			// filled and that was deleted since.
-			if _, err := s.enterAbove(ctx, n); err != nil {
-				s.tail = nil
-				return err
-			}
-		}
 		return nil
 	}
 	keys, err := s.segments(ctx, 0)
@@ -97,14 +89,15 @@ func (s *series) locate(ctx context.Context, b *batch) error {
 	return err
 }
 
-// segments lists the keys of the series' segments above the given one, in order.
-func (s *series) segments(ctx context.Context, above int) ([]string, error) {
+// segments lists the keys of the series' segments from the given number on, in
+// order.
+func (s *series) segments(ctx context.Context, from int) ([]string, error) {
 	prefix := s.set.opt.Prefix
 	var keys []string
 	number := map[string]int{}
 	err := s.set.opt.Store.List(ctx, prefix+s.name+".", func(o object.Entry) error {
 		name, segment, ext, ok := event.ParseKey(prefix, o.Key)
-		if _, _, known := event.ParseExt(ext); ok && known && name == s.name && segment > above {
+		if _, _, known := event.ParseExt(ext); ok && known && name == s.name && segment >= from {
 			keys = append(keys, o.Key)
 			number[o.Key] = segment
 		}
@@ -156,11 +149,13 @@ func (s *series) enter(ctx context.Context, keys []string) (found bool, err erro
 	return false, nil
 }
 
-// enterAbove looks whether the series has gone on above n, and enters it there.
-// If it has not, or on an error, the tail is n.
+// enterAbove looks whether the series has gone on above n, or in a segment of the
+// same number and another codec, and enters it there. If it has not, or on an
+// error, the tail is n.
 func (s *series) enterAbove(ctx context.Context, n *tail) (found bool, err error) {
 	keys, err := s.segments(ctx, n.chain.Segment)
 	if err == nil {
+		keys = slices.DeleteFunc(keys, func(key string) bool { return key == n.key })
 		found, err = s.enter(ctx, keys)
 	}
 	if err != nil || !found {

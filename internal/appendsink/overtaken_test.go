@@ -152,3 +152,36 @@ func (a *ahead) timesOrNone() map[uint64][2]int64 {
 	}
 	return a.times
 }
+
+// Foreign bytes behind the frames that passed an event have the segment read
+// anew; that it was overtaken must be found again.
+func TestOvertakenBeforeForeignBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 8, 1)
+		slow, quick := w.lane(), w.lane()
+		set, ctx, stop := running(t, slow)
+		add(t, slow, set, ctx, 1, 2)
+		time.Sleep(time.Second)
+		if err := set.Drain(ctx); err != nil {
+			t.Fatal(err)
+		}
+		s := set.series["e/0"]
+		s.sealWhy = whyIdle
+		set.schedule(s, time.Now())
+		set.poke()
+		time.Sleep(time.Second)
+		quick.skip = func(e *event.Event) bool { return e.Sequence == 3 }
+		finishes(t, quick)
+		w.store.AppendRaw(w.key(2), []byte("junk"))
+		add(t, slow, set, ctx, 3, 8)
+		if err := set.Drain(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		if n := w.m.Overtaken.Load(); n != 1 {
+			t.Errorf("%d overtaken, want 1", n)
+		}
+	})
+}

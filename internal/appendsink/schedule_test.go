@@ -1,12 +1,15 @@
 package appendsink
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,8 +24,9 @@ var (
 )
 
 // Random schedules: one to three writers with random faults of the store and the
-// ledger, crashes, lost and rolled back ledgers, foreign bytes, codec changes.
-// A failure prints its seed; -seed runs it again.
+// ledger, kills at any operation, lost and rolled back ledgers, and by turns the
+// rest of what trouble says. A failure prints its seed; -seed runs it again, with
+// the same plan, though goroutines may meet otherwise.
 func TestSchedules(t *testing.T) {
 	from, to := uint64(1), uint64(*schedules)
 	if *seedFlag != 0 {
@@ -30,142 +34,444 @@ func TestSchedules(t *testing.T) {
 	}
 	var total Metrics
 	for seed := from; seed <= to; seed++ {
-		synctest.Test(t, func(t *testing.T) { schedule(t, seed, &total) })
-		if t.Failed() {
-			t.Fatalf("seed %d: run again with -run TestSchedules -seed %d", seed, seed)
-		}
+		synctest.Test(t, func(t *testing.T) { schedule(t, seed, &total) }) // does not return if it fails
 	}
-	t.Logf("%d schedules: %d appends, %d refusals, %d doubts, %d garbled, %d adoptions with %d own events, %d breaks, %d seals, %d overtaken",
+	t.Logf("%d schedules: %d appends, %d refusals, %d doubts, %d garbled, %d adoptions with %d own events, %d breaks, %d seals, %d overtaken, %d forgotten",
 		to-from+1, total.Appends.Load(), total.Refusals.Load(), total.Doubts.Load(), total.Garbled.Load(), total.Adoptions.Load(),
-		total.AdoptedEvents.Load(), total.Breaks.Load(), total.Seals.Load(), total.Overtaken.Load())
-	if *seedFlag == 0 && (total.AdoptedEvents.Load() == 0 || total.Breaks.Load() == 0) {
-		t.Error("nothing was adopted or broken off: the faults are not biting")
+		total.AdoptedEvents.Load(), total.Breaks.Load(), total.Seals.Load(), total.Overtaken.Load(), total.Forgotten.Load())
+	if *seedFlag == 0 && (total.AdoptedEvents.Load() == 0 || total.Breaks.Load() == 0 || total.Overtaken.Load() == 0) {
+		t.Error("nothing was adopted, broken off or overtaken: the faults are not biting")
 	}
 }
 
+// trouble is what a schedule has besides faults and crashes.
+type trouble struct {
+	evict   bool // one series open at a time
+	tiny    bool // a budget of few events
+	raw     bool
+	layouts bool // format and codec change at a sequence
+	vanish  bool // events go from the stream while it is read
+	rewind  bool // the stream loses its end and hands out its sequences again
+	foreign bool // foreign bytes are appended
+	damage  bool // objects are deleted, cut, replaced, changed, closed
+}
+
+func troubles(r *random) trouble {
+	one := func(n int) bool { return r.IntN(n) == 0 }
+	return trouble{evict: one(3), tiny: one(4), raw: one(5), layouts: one(4), vanish: one(4), rewind: one(5), foreign: one(4), damage: one(4)}
+}
+
+// random may be used by many goroutines.
+type random struct {
+	mu sync.Mutex
+	r  *rand.Rand
+}
+
+func (r *random) IntN(n int) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.r.IntN(n)
+}
+
+func (r *random) chance(p float64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.r.Float64() < p
+}
+
+func (r *random) millis(n int) time.Duration { return time.Duration(r.IntN(n)) * time.Millisecond }
+
 func schedule(t *testing.T, seed uint64, total *Metrics) {
-	rng := rand.New(rand.NewPCG(seed, 7))
-	w := newWorld(t, 20+rng.IntN(80), 1+rng.IntN(3))
-	if rng.IntN(3) == 0 {
+	r := &random{r: rand.New(rand.NewPCG(seed, 7))}
+	what := troubles(r)
+	defer func() {
+		if t.Failed() {
+			t.Logf("seed %d (%+v): run again with -run TestSchedules -seed %d", seed, what, seed)
+		}
+	}()
+	w := newWorld(t, 20+r.IntN(80), 1+r.IntN(3))
+	if what.evict {
 		w.open = 1 // every change of series evicts
 	}
-	codecs := []event.Codec{event.Gzip, event.Zstd, event.Plain}
+	if what.tiny {
+		w.budget = NewBudget(int64(500 + r.IntN(4000)))
+	}
+	formats := []event.Format{event.Envelope, event.Envelope}
+	codecs := []event.Codec{event.Codec(r.IntN(3)), event.Codec(r.IntN(3))}
+	if what.raw {
+		formats[r.IntN(2)] = event.Raw
+	}
 	spec := w.spec
-	codec := codecs[rng.IntN(3)]
 	w.spec = func(series string) Spec {
 		s := spec(series)
-		s.Codec = codec
-		if rng.IntN(3) == 0 {
-			s.Roll = Roll{Size: 1500, Idle: 30 * time.Second, Age: time.Minute}
+		if r.IntN(3) == 0 {
+			s.Roll = Roll{Size: int64(800 + r.IntN(1000)), Idle: 30 * time.Second, Age: time.Minute}
+		}
+		if what.vanish {
+			s.Roll.Idle = 0 // see below: the ledger must not lose the series
 		}
 		return s
 	}
-	rate := rng.Float64() * 0.4
-	foreign := rng.IntN(3) == 0
-	faults := []func() objecttest.Fault{objecttest.NotApplied, objecttest.Lost, objecttest.Late, objecttest.Throttled, objecttest.Hold,
-		objecttest.GarbledNext, objecttest.GarbledCRC}
-	left := 60 // faults end at some time, or nothing would
-	broken := 0
-	w.store.SetFault(func(op, key string, i int) objecttest.Fault {
-		time.Sleep(time.Duration(rng.IntN(20)) * time.Millisecond)
-		if foreign && broken < 3 && op == "append" && rng.IntN(20) == 0 {
-			broken++
-			// Behind the store's back, so that this very append meets it. Line
-			// feeds around, or a plain segment's reader could not tell lines.
-			go w.store.AppendRaw(key, []byte("\nforeign bytes\n"))
-			synctestWait()
+	since := uint64(1 << 60)
+	if what.layouts {
+		since = uint64(1 + r.IntN(60))
+	}
+	w.layout = func(e *event.Event, s *Spec) {
+		i := 0
+		if e.Sequence >= since {
+			i = 1
 		}
-		if left == 0 || rng.Float64() >= rate {
-			return objecttest.Fault{}
+		s.Layout, s.Codec, s.Encoder.Format = i+1, codecs[i], formats[i]
+		if s.Encoder.Format == event.Raw && s.Codec == event.Plain {
+			s.Codec = event.Zstd
 		}
-		left--
-		return faults[rng.IntN(len(faults))]()
-	})
+	}
+	gone := map[uint64]time.Duration{}
+	if what.vanish {
+		// Who meets a series that its ledger does not know enters it at its end, and
+		// takes it at its word for all that came before.
+		w.lane().finish(t.Context())
+		w.publish(len(w.events))
+		for q := range uint64(len(w.events)) {
+			if r.IntN(8) == 0 {
+				gone[q+1] = r.millis(1500)
+			}
+		}
+		began := time.Now()
+		w.vanished = func(e *event.Event) bool {
+			at, ok := gone[e.Sequence]
+			return ok && time.Since(began) >= at
+		}
+	}
+	w.rewinds = what.rewind
+	h := &hostile{w: w, r: r, what: what, rate: float64(r.IntN(40)) / 100, left: 60, kill: map[int]context.CancelFunc{}}
+	w.store.SetFault(h.fault)
 	w.ledger.fault = func(op string) (error, error) {
-		if rng.IntN(4) > 0 {
-			return nil, nil
-		}
 		err := fmt.Errorf("planted ledger fault at %s", op)
-		if op == "tails" {
+		switch {
+		case op == "tails" || r.IntN(4) > 0:
 			return nil, nil
-		}
-		if rng.IntN(2) == 0 {
+		case r.IntN(2) == 0:
 			return err, nil
 		}
 		return nil, err
 	}
+	writers := 1 + r.IntN(3)
+	lanes := make([]*lane, writers)
+	for i := range lanes {
+		lanes[i] = w.lane()
+	}
+	if what.rewind {
+		h.run(lanes, false)
+		if r.IntN(2) == 0 {
+			w.store.Arrive()
+		}
+		kept := 1 + r.IntN(len(w.events))
+		maps.DeleteFunc(gone, func(q uint64, _ time.Duration) bool { return q > uint64(kept) })
+		w.rewind(kept, 10+r.IntN(30))
+	}
+	h.run(lanes, true)
+	w.store.Arrive()
+	h.calm()
+	// A change of codec, and a writer that knows nothing.
+	codecs[1], since = event.Codec(r.IntN(3)), uint64(len(w.events))+1
+	w.ledger.wipe()
+	after := uint64(len(w.events))
+	w.publish(5)
+	w.lane().finish(t.Context())
+	w.checkSchedule(what, after)
+	if !what.raw && !what.vanish && !what.rewind && !what.damage && h.broken == 0 {
+		w.check() // with standard tools
+	}
+	w.idle()
+	w.m.addTo(total)
+}
+
+// rewind has the stream lose what is behind sequence kept, and go on.
+func (w *world) rewind(kept, more int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	late := w.events[len(w.events)-1].Time.Add(time.Hour)
+	w.events = slices.Clone(w.events[:kept])
+	for range more {
+		w.publishLocked(created)
+		e := &w.events[len(w.events)-1]
+		late = late.Add(time.Second)
+		e.Time = late
+		e.Data = fmt.Appendf(nil, `{"n":%d,"again":true}`, e.Sequence)
+	}
+}
+
+func (m *Metrics) addTo(total *Metrics) {
+	for _, c := range [][2]interface {
+		Add(int64) int64
+		Load() int64
+	}{
+		{&m.Appends, &total.Appends}, {&m.Refusals, &total.Refusals}, {&m.Doubts, &total.Doubts}, {&m.Garbled, &total.Garbled},
+		{&m.Adoptions, &total.Adoptions}, {&m.AdoptedEvents, &total.AdoptedEvents}, {&m.Breaks, &total.Breaks}, {&m.Seals, &total.Seals},
+		{&m.Overtaken, &total.Overtaken}, {&m.Forgotten, &total.Forgotten},
+	} {
+		c[1].Add(c[0].Load())
+	}
+}
+
+// hostile is what happens to the store, the ledger and the writers.
+type hostile struct {
+	w      *world
+	r      *random
+	what   trouble
+	rate   float64
+	mu     sync.Mutex
+	left   int // faults end at some time, or nothing would
+	broken int // times that foreign bytes were appended, or objects damaged
+	kill   map[int]context.CancelFunc
+	peace  bool
+}
+
+func (h *hostile) calm() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.peace = true
+}
+
+func (h *hostile) fault(op, key string, _ int) objecttest.Fault {
+	r := h.r
+	time.Sleep(r.millis(20))
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.peace {
+		return objecttest.Fault{}
+	}
+	if h.what.foreign && h.broken < 3 && op == "append" && r.IntN(20) == 0 {
+		h.broken++
+		h.w.log.Info().Str("key", key).Msg("foreign bytes")
+		// Just before this very append. Line feeds around, or a plain segment's
+		// reader could not tell lines.
+		h.w.store.AppendRaw(key, []byte("\nforeign bytes\n"))
+	}
+	if h.what.damage && h.broken < 4 && r.IntN(25) == 0 {
+		h.broken++
+		h.damage()
+	}
+	if h.left == 0 || !r.chance(h.rate) {
+		return objecttest.Fault{}
+	}
+	h.left--
+	faults := []func() objecttest.Fault{objecttest.NotApplied, objecttest.Lost, objecttest.Late, objecttest.Throttled, objecttest.Hold,
+		objecttest.GarbledNext, objecttest.GarbledCRC, func() objecttest.Fault { return objecttest.Fault{Cut: 1 + r.IntN(900)} }}
+	f := faults[r.IntN(len(faults))]()
+	if r.IntN(6) == 0 { // the process dies with it
+		for _, kill := range h.kill {
+			kill()
+			break
+		}
+	}
+	return f
+}
+
+// damage does something to an object that no writer of ours does.
+func (h *hostile) damage() {
+	r, s := h.r, h.w.store
+	keys := s.Keys()
+	if len(keys) == 0 {
+		return
+	}
+	key := keys[r.IntN(len(keys))]
+	b := s.Bytes(key)
+	n := r.IntN(8)
+	if n < 2 {
+		// Not where the series has gone on, or is about to: a request that is under
+		// way to a segment that was ended and then deleted cannot be told from the
+		// first one.
+		if h.broken > 1 {
+			return
+		}
+		name, highest, ext, _ := event.ParseKey("p/", key)
+		_, codec, _ := event.ParseExt(ext)
+		if _, _, sealed := event.ReadLocator(b[max(0, len(b)-event.LocatorSize(codec)):], codec); sealed {
+			return
+		}
+		for _, k := range keys {
+			if other, i, _, _ := event.ParseKey("p/", k); other == name && i > highest {
+				return
+			}
+		}
+	}
+	h.w.log.Info().Str("key", key).Int("kind", n).Int("bytes", len(b)).Msg("damage")
+	switch n {
+	case 0:
+		s.Delete(key)
+	case 1:
+		s.Truncate(key, int64(r.IntN(len(b)+1)))
+	case 2:
+		s.Replace(key, []byte("\nforeign bytes\n"))
+	case 3:
+		s.Put(key, []byte("\nforeign bytes\n"))
+	case 4:
+		s.Put(key, b)
+	case 5:
+		s.Lock(key)
+	case 6:
+		s.Replace(key, make([]byte, len(b)))
+	case 7:
+		if len(b) > 0 {
+			s.Flip(key, int64(r.IntN(len(b))))
+		}
+	}
+}
+
+// run has every lane crash a few times, then finish if it shall.
+func (h *hostile) run(lanes []*lane, finish bool) {
+	w, r := h.w, h.r
 	old := w.ledger.copy()
-	writers := 1 + rng.IntN(3)
-	done := make(chan struct{})
-	for range writers {
-		crashes := rng.IntN(4)
-		pause := time.Duration(rng.IntN(400)) * time.Millisecond
-		go func() {
-			defer func() { done <- struct{}{} }()
+	var oldMu sync.Mutex
+	var wg sync.WaitGroup
+	for i := range lanes {
+		l := lanes[i]
+		crashes, pause := r.IntN(4), r.millis(400)
+		wg.Go(func() {
 			time.Sleep(pause)
-			l := w.lane()
 			for range crashes {
-				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(rng.IntN(1500))*time.Millisecond)
+				ctx, cancel := context.WithTimeout(w.t.Context(), r.millis(1500))
+				h.mu.Lock()
+				h.kill[i] = cancel
+				h.mu.Unlock()
 				l.finish(ctx)
 				cancel()
-				switch rng.IntN(6) {
+				h.mu.Lock()
+				delete(h.kill, i)
+				h.mu.Unlock()
+				oldMu.Lock()
+				switch r.IntN(6) {
 				case 0:
-					w.ledger.wipe()
+					if !h.what.vanish {
+						w.ledger.wipe()
+					}
 				case 1:
 					w.ledger.mu.Lock()
-					w.ledger.tails = old
+					w.ledger.tails = maps.Clone(old)
 					w.ledger.mu.Unlock()
 				case 2:
 					old = w.ledger.copy()
 				case 3:
 					l = w.lane() // from the first event again
 				}
+				oldMu.Unlock()
 			}
-			l.finish(t.Context())
-		}()
+			if finish {
+				l.finish(w.t.Context())
+			}
+			l.advance()
+			lanes[i] = l
+		})
 	}
-	for range writers {
-		<-done
-	}
-	w.store.Arrive()
-	// A change of codec, and a writer that knows nothing.
-	codec = codecs[rng.IntN(3)]
-	w.ledger.wipe()
-	w.publish(5)
-	last := w.lane()
-	last.finish(t.Context())
-	if broken > 0 {
-		w.checkBroken()
-	} else {
-		w.check()
-	}
-	total.Appends.Add(w.m.Appends.Load())
-	total.Refusals.Add(w.m.Refusals.Load())
-	total.Doubts.Add(w.m.Doubts.Load())
-	total.Garbled.Add(w.m.Garbled.Load())
-	total.Adoptions.Add(w.m.Adoptions.Load())
-	total.AdoptedEvents.Add(w.m.AdoptedEvents.Load())
-	total.Breaks.Add(w.m.Breaks.Load())
-	total.Seals.Add(w.m.Seals.Load())
-	total.Overtaken.Add(w.m.Overtaken.Load())
+	wg.Wait()
 }
 
-// synctestWait lets a goroutine that was just started do its work.
-func synctestWait() { time.Sleep(time.Microsecond) }
+// stored is an event as a frame has it.
+type stored struct {
+	seq         uint64
+	incarnation int
+	line        string
+}
 
-// checkBroken is check for a store with foreign bytes: standard tools stop at
-// them, so the frames are read as docs/FORMAT.md says, following breaks.
-func (w *world) checkBroken() {
+// stored reads the valid frames of every segment from its start, up to the first
+// that is none.
+func (w *world) stored() map[string][]stored {
 	w.t.Helper()
-	want := map[string][]string{}
-	for _, e := range w.events {
-		name := strings.ReplaceAll(e.Subject, ".", "/")
-		want[name] = append(want[name], fmt.Sprintf("%d %s", e.Sequence, e.Data))
+	type segment struct {
+		number int
+		key    string
 	}
-	got := w.walk()
-	for name, lines := range want {
-		if !slices.Equal(got[name], lines) {
-			w.t.Errorf("series %s: archived\n  %s\nwant\n  %s", name, strings.Join(got[name], "\n  "), strings.Join(lines, "\n  "))
+	segments := map[string][]segment{}
+	for _, key := range w.store.Keys() {
+		if name, n, _, ok := event.ParseKey("p/", key); ok {
+			segments[name] = append(segments[name], segment{n, key})
 		}
+	}
+	out := map[string][]stored{}
+	for name, list := range segments {
+		slices.SortStableFunc(list, func(a, b segment) int { return a.number - b.number })
+		for _, s := range list {
+			_, _, ext, _ := event.ParseKey("p/", s.key)
+			_, codec, _ := event.ParseExt(ext)
+			c := event.Chain{Archive: "a", Source: "S", Lane: "0", Series: name, Segment: s.number}
+			sc := event.NewScanner(bytes.NewReader(w.store.Bytes(s.key)), codec, 0, 0)
+			for {
+				f, body, err := sc.Next()
+				if err != nil || c.Check(f) != nil {
+					break
+				}
+				c.Advance(f)
+				lines := bytes.Split(body, []byte("\n"))
+				i := 0
+				err = event.Sequences(f, body, func(seq uint64, _ time.Time) bool {
+					out[name] = append(out[name], stored{seq, f.Content.Stream.Incarnation, string(lines[i])})
+					i++
+					return true
+				})
+				if err != nil {
+					w.t.Errorf("%s: %v", s.key, err)
+				}
+				if f.Content.Kind != event.KindData {
+					break
+				}
+			}
+		}
+	}
+	return out
+}
+
+// checkSchedule asserts what holds whatever happened: no event twice, sequences
+// rise, every event is there. Events that vanished may lack if nobody was told
+// that they are archived; where objects were damaged, only those published
+// afterwards must be there.
+func (w *world) checkSchedule(what trouble, after uint64) {
+	w.t.Helper()
+	const dead = "_ossuary/dead/"
+	has := map[string]string{} // series by what tells an event
+	got := w.stored()
+	for name, events := range got {
+		last := stored{}
+		for _, e := range events {
+			if e.incarnation < last.incarnation || (e.incarnation == last.incarnation && e.seq <= last.seq) {
+				w.t.Errorf("series %s: event %d of incarnation %d comes after %d of %d", name, e.seq, e.incarnation, last.seq, last.incarnation)
+			}
+			last = e
+			_, id, _ := strings.Cut(e.line, `"n":`)
+			id, _, _ = strings.Cut(id, "}")
+			if other, twice := has[id]; twice && !what.damage {
+				w.t.Errorf("event %s stands in %s and in %s", id, other, name)
+			} else if twice && other == name {
+				w.t.Errorf("event %s stands twice in %s", id, name)
+			}
+			has[id] = name
+			if strings.HasPrefix(name, dead) && !what.vanish && !what.damage && !what.rewind {
+				w.t.Errorf("event %s is a dead letter", id)
+			}
+		}
+	}
+	for i := range w.events {
+		e := &w.events[i]
+		_, id, _ := strings.Cut(string(e.Data), `"n":`)
+		id = strings.TrimSuffix(id, "}")
+		name := strings.ReplaceAll(e.Subject, ".", "/")
+		in, there := has[id]
+		switch {
+		case there && in != name && !strings.HasPrefix(in, dead):
+			w.t.Errorf("event %s is in %s, want %s", id, in, name)
+		case there, what.damage && e.Sequence <= after:
+		case w.vanished != nil && w.vanished(e) && !w.confirmed[e.Sequence]:
+		default:
+			w.t.Errorf("event %s of %s is not archived (confirmed: %v)", id, name, w.confirmed[e.Sequence])
+		}
+	}
+	if w.t.Failed() {
+		for name, events := range got {
+			w.t.Logf("%s: %v", name, events)
+		}
+	}
+	if !what.damage && !what.foreign {
+		w.checkChains()
 	}
 }

@@ -26,7 +26,9 @@ type tail struct {
 	// proven is the chain where length and CRC-64 of the whole object last agreed
 	// with it. Frames adopted since may stand behind bytes that do not hold.
 	proven  event.Chain
-	suspect bool // the segment's bytes are not what was known of them: read it from its start
+	before  event.Chain // of a rescan: what the segment follows, as far as that is known
+	looked  bool        // spent: there is no segment above, or was none a moment ago
+	suspect bool        // the segment's bytes are not what was known of them: read it from its start
 
 	// The frames of the segment, for its seal. complete: from the first on.
 	index    []event.IndexEntry
