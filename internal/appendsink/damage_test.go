@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -234,5 +235,34 @@ func TestOvertaken(t *testing.T) {
 				t.Errorf("%d overtaken, want 2", w.m.Overtaken.Load())
 			}
 		})
+	}
+}
+
+// A connection that is lost while frames are read says nothing about the
+// object, even if its error wraps io.EOF, which many do.
+func TestLostWhileReading(t *testing.T) {
+	for first := 1; first <= 6; first++ {
+		for cuts := 1; cuts <= 6; cuts++ {
+			synctest.Test(t, func(t *testing.T) {
+				w, _ := start(t, 10)
+				w.publish(4)
+				w.ledger.wipe()
+				reads := 0
+				w.store.SetFault(func(op, key string, i int) objecttest.Fault {
+					if op != "read" {
+						return objecttest.Fault{}
+					}
+					if reads++; reads < first || reads >= first+cuts {
+						return objecttest.Fault{}
+					}
+					return objecttest.Fault{Cut: 250, After: fmt.Errorf("connection lost: %w", io.EOF)}
+				})
+				w.lane().finish(t.Context())
+				w.check()
+				if w.m.Breaks.Load() != 0 {
+					t.Errorf("reads %d to %d lost: %d segments broken off", first, first+cuts-1, w.m.Breaks.Load())
+				}
+			})
+		}
 	}
 }

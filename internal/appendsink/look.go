@@ -306,7 +306,7 @@ func (s *series) collect(ctx context.Context) error {
 	for sc.Position() < n.position {
 		f, body, err := sc.Next()
 		if err != nil {
-			if errors.Is(err, io.EOF) {
+			if err == io.EOF { //nolint:errorlint // see readSegment
 				err = &event.CorruptError{Position: sc.Position(), Reason: "the object ends here"}
 			}
 			return s.unreadable(err)
