@@ -19,6 +19,8 @@ const (
 	auditTimeout = 5 * time.Second
 	// reportEvery is how often status and metrics are brought up to date.
 	reportEvery = time.Second
+	// troubleAudits: what lasts for so many audits is told to people.
+	troubleAudits = 2
 )
 
 // auditor compares what the server says it delivered with what was seen. After a
@@ -59,6 +61,8 @@ func (e *epoch) audit(ctx context.Context, end context.CancelCauseFunc, cons jet
 	report := time.NewTicker(reportEvery)
 	defer report.Stop()
 	var a auditor
+	answered := time.Now()
+	var silent error // why the server has not answered since
 	for {
 		select {
 		case <-ctx.Done():
@@ -66,6 +70,7 @@ func (e *epoch) audit(ctx context.Context, end context.CancelCauseFunc, cons jet
 		case now := <-report.C:
 			e.tracker.runAhead(now, e.l.opt.AuditEvery)
 			e.report()
+			e.l.board.trouble(e.trouble(now, answered, silent))
 			continue
 		case <-e.tracker.replay:
 			end(ended("replay", errors.New("an event that was held up is archived, and the floor has to catch up with those behind it")))
@@ -83,9 +88,11 @@ func (e *epoch) audit(ctx context.Context, end context.CancelCauseFunc, cons jet
 			end(ended("consumer_gone", fmt.Errorf("looking at the consumer: %w", err)))
 			return
 		case err != nil: // the connection is down: says nothing about deliveries
+			silent = err
 			e.log.Debug().Err(err).Msg("cannot look at the consumer")
 			continue
 		}
+		answered, silent = time.Now(), nil
 		if err := a.judge(seen, busy, info); err != nil {
 			end(err)
 			return
@@ -93,6 +100,22 @@ func (e *epoch) audit(ctx context.Context, end context.CancelCauseFunc, cons jet
 		e.l.board.change(func(s *Status) { s.Pending = info.NumPending })
 		e.l.opt.Metrics.lag(info.NumPending, e.tracker.open())
 	}
+}
+
+// trouble is why the lane does not go on although nothing has ended the epoch, ""
+// if it does.
+func (e *epoch) trouble(now, answered time.Time, silent error) string {
+	patience := troubleAudits * e.l.opt.AuditEvery
+	if since, err := e.horizon.stands(); !since.IsZero() && now.Sub(since) > patience {
+		if err != nil {
+			return "waiting for the control log: " + err.Error()
+		}
+		return "waiting for the control log"
+	}
+	if silent != nil && now.Sub(answered) > patience {
+		return "the server does not answer for the consumer: " + silent.Error()
+	}
+	return ""
 }
 
 // report brings status and metrics up to date. It is called by one goroutine at

@@ -87,7 +87,7 @@ func newTracker(mode acking, limit int, start checkpoint) *tracker {
 		mode: mode, limit: limit, point: start,
 		wake: make(chan struct{}, 1), room: make(chan struct{}, 1), replay: make(chan struct{}, 1),
 		given: map[uint64]struct{}{},
-		ring: make([]slot, 64), low: 1, next: 1,
+		ring:  make([]slot, 64), low: 1, next: 1,
 	}
 }
 

@@ -30,6 +30,8 @@ type horizon struct {
 
 	mu    sync.Mutex
 	want  uint64        // a callback waits for this sequence
+	since time.Time     // since then; zero if none waits
+	err   error         // of the last raise
 	moved chan struct{} // closed and replaced when limit rises
 }
 
@@ -48,10 +50,18 @@ func (h *horizon) wait(ctx context.Context, seq uint64) error {
 		}
 		return nil
 	}
+	defer func() {
+		h.mu.Lock()
+		h.since = time.Time{}
+		h.mu.Unlock()
+	}()
 	for {
 		h.mu.Lock()
 		moved := h.moved
 		h.want = max(h.want, seq)
+		if h.since.IsZero() {
+			h.since = time.Now()
+		}
 		h.mu.Unlock()
 		if seq <= h.limit.Load() {
 			return nil
@@ -65,11 +75,26 @@ func (h *horizon) wait(ctx context.Context, seq uint64) error {
 	}
 }
 
+// stands is since when a callback has been waiting, zero if none does, and why
+// the last raise failed.
+func (h *horizon) stands() (since time.Time, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.since, h.err
+}
+
+func (h *horizon) failed(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.err = err
+}
+
 func (h *horizon) raise(limit, step uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.low.Store(step / 2)
 	h.limit.Store(max(limit, h.limit.Load()))
+	h.err = nil
 	close(h.moved)
 	h.moved = make(chan struct{})
 }
@@ -120,6 +145,7 @@ func (h *horizon) keep(ctx context.Context, st *stepper, handed func() uint64,
 		case final(err):
 			return err
 		case err != nil:
+			h.failed(err)
 			log.Warn().Err(err).Msg("cannot raise the horizon in the control log, trying again")
 			if pause(ctx, horizonRetry) != nil {
 				return nil //nolint:nilerr // ended, and the error is logged

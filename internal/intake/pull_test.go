@@ -138,38 +138,50 @@ func TestStartBehindStatusLikeMessage(t *testing.T) {
 	}
 }
 
+// serve runs a server of which the test needs more than the embedded one shows.
+func serve(t *testing.T, dir string, payload int32) *server.Server {
+	t.Helper()
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: dir, NoSigs: true, NoLog: true, MaxPayload: payload})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	if !s.ReadyForConnections(10 * time.Second) {
+		t.Fatal("the server does not start")
+	}
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	return s
+}
+
+func connect(t *testing.T, s *server.Server) *nats.Conn {
+	t.Helper()
+	nc, err := nats.Connect(s.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// rigOn is a rig whose processes are started with startOn.
+func rigOn(t *testing.T, s *server.Server) *rig {
+	t.Helper()
+	r := &rig{t: t, store: objecttest.New(), arch: &fakeArchive{series: map[string][]record{}}, want: map[string][]uint64{}}
+	var err error
+	if r.js, err = jetstream.New(connect(t, s)); err != nil {
+		t.Fatal(err)
+	}
+	r.stream(jetstream.LimitsPolicy)
+	return r
+}
+
 // A message may be larger than what the server takes by now: its limit was
 // lowered, or a leaf node stands between that has another.
 func TestMessageLargerThanAPull(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	serve := func(payload int32) *server.Server {
-		s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: dir, NoSigs: true, NoLog: true, MaxPayload: payload})
-		if err != nil {
-			t.Fatal(err)
-		}
-		s.Start()
-		if !s.ReadyForConnections(10 * time.Second) {
-			t.Fatal("the server does not start")
-		}
-		t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-		return s
-	}
-	connect := func(s *server.Server) *nats.Conn {
-		nc, err := nats.Connect(s.ClientURL())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(nc.Close)
-		return nc
-	}
-	big := serve(32 << 20)
-	r := &rig{t: t, store: objecttest.New(), arch: &fakeArchive{series: map[string][]record{}}, want: map[string][]uint64{}}
-	var err error
-	if r.js, err = jetstream.New(connect(big)); err != nil {
-		t.Fatal(err)
-	}
-	r.stream(jetstream.LimitsPolicy)
+	big := serve(t, dir, 32<<20)
+	r := rigOn(t, big)
 	for _, size := range []int{10, 20 << 20, 10, 9 << 20} {
 		body := append([]byte("events.s0.x"), bytes.Repeat([]byte("."), size)...)
 		ack, err := r.js.Publish(t.Context(), "events.s0.x", body)
@@ -180,7 +192,7 @@ func TestMessageLargerThanAPull(t *testing.T) {
 	}
 	big.Shutdown()
 	big.WaitForShutdown()
-	p := r.startOn(connect(serve(0)), "first", func(o *Options) {
+	p := r.startOn(connect(t, serve(t, dir, 0)), "first", func(o *Options) {
 		o.Layout.MaxEvent, o.AuditEvery = 64<<20, time.Second
 		newSink := o.NewSink
 		o.NewSink = func(so SinkOptions) (Sink, error) {

@@ -8,7 +8,8 @@ import (
 // State is what a lane is doing.
 type State string
 
-// The states of a lane. It is ready when it is running or standing by.
+// The states of a lane. It is ready when it is standing by, or running without a
+// reason why it does not get on.
 const (
 	Starting State = "starting"
 	Standby  State = "standby" // another instance has the lease
@@ -136,6 +137,15 @@ func (b *board) set(state State, reason string) {
 		b.s.Since = time.Now().UTC()
 	}
 	b.s.State, b.s.Reason = state, reason
+}
+
+// trouble says what keeps a running lane from going on.
+func (b *board) trouble(reason string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.s.State == Running {
+		b.s.Reason = reason
+	}
 }
 
 func (b *board) change(f func(*Status)) {

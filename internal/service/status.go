@@ -103,6 +103,9 @@ func (s *Service) NotReady() []telemetry.Reason {
 			}
 			out = append(out, telemetry.Reason{What: "lane", Name: name, Reason: why, Since: st.Since})
 		}
+		if st.State == intake.Running && st.Reason != "" {
+			out = append(out, telemetry.Reason{What: "lane", Name: name, Reason: st.Reason})
+		}
 		if since := l.stalled(time.Now(), s.patience()); !since.IsZero() && len(l.held()) == 0 {
 			out = append(out, telemetry.Reason{What: "store", Name: name, Reason: "events wait and no append goes through", Since: since})
 		}
