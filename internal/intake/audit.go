@@ -89,6 +89,7 @@ func (e *epoch) audit(ctx context.Context, end context.CancelCauseFunc, cons jet
 			return
 		case err != nil: // the connection is down: says nothing about deliveries
 			silent = err
+			e.l.board.trouble(e.trouble(time.Now(), answered, silent))
 			e.log.Debug().Err(err).Msg("cannot look at the consumer")
 			continue
 		}
