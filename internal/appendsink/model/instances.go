@@ -67,7 +67,7 @@ func instances() []*instance {
 		{name: "rewound", events: rewind(), writers: 2, stream: 0b0011, rewound: 0b1101, faults: faults{crash: 1, rewind: 1}, live: 7},
 		{name: "rewound, roll", events: rewind()[:3], writers: 2, stream: 0b011, rewound: 0b101, faults: faults{rewind: 1, roll: 1}, live: 7},
 		{name: "rewound, long", long: true, events: rewind(), writers: 2, stream: 0b0011, rewound: 0b1101, faults: faults{crash: 1, rewind: 1, doubt: 1}, live: 31},
-		{name: "rewound, ledger, long", long: true, events: rewind(), writers: 2, stream: 0b0011, rewound: 0b1101, ledger: true,
+		{name: "rewound, ledger, long", long: true, events: rewind()[:3], writers: 2, stream: 0b011, rewound: 0b101, ledger: true,
 			faults: faults{crash: 1, rewind: 1, roll: 1, lost: 1}, live: 31},
 		{name: "made anew", events: anew2(), writers: 2, stream: 0b0011, recreated: 0b1100, faults: faults{crash: 1, recreate: 1}, live: 7},
 		{name: "made anew, long", long: true, events: anew2(), writers: 2, stream: 0b0011, recreated: 0b1100,
