@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -49,9 +50,10 @@ func TestHeldSeriesHoldsNobodyUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 3000, 2)
 		w.budget = NewBudget(64 << 10)
-		refused := true
+		var refused atomic.Bool
+		refused.Store(true)
 		w.store.SetFault(func(op, key string, i int) objecttest.Fault {
-			if refused && strings.HasPrefix(key, "p/e/0.") {
+			if refused.Load() && strings.HasPrefix(key, "p/e/0.") {
 				return objecttest.Hold()
 			}
 			return objecttest.Fault{}
@@ -74,7 +76,7 @@ func TestHeldSeriesHoldsNobodyUp(t *testing.T) {
 		if len(held) != 1 || held[0].Series != "e/0" || !strings.Contains(held[0].Reason, "AccessDenied") {
 			t.Errorf("held: %+v", held)
 		}
-		refused = false
+		refused.Store(false)
 		time.Sleep(3 * time.Minute)
 		synctest.Wait()
 		if err := stop(); !errors.Is(err, ErrReplay) {
@@ -96,9 +98,10 @@ func TestStoreDownBlocks(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t, 3000, 4)
 				w.budget = NewBudget(64 << 10)
-				down := true
+				var down atomic.Bool
+				down.Store(true)
 				w.store.SetFault(func(op, key string, i int) objecttest.Fault {
-					if down {
+					if down.Load() {
 						return fault
 					}
 					return objecttest.Fault{}
@@ -121,7 +124,7 @@ func TestStoreDownBlocks(t *testing.T) {
 				if len(set.Held()) == 0 {
 					t.Error("nothing is held after an hour")
 				}
-				down = false
+				down.Store(false)
 				<-fed
 				if err := set.Drain(ctx); err != nil {
 					t.Error(err)
@@ -147,9 +150,9 @@ func TestLingerAndGroupCommit(t *testing.T) {
 			sp.Flush = Flush{Size: 1 << 20, Events: 1000, Linger: time.Second}
 			return sp
 		}
-		appendTime := time.Duration(0)
+		var appendTime atomic.Int64
 		w.store.SetFault(func(op, key string, i int) objecttest.Fault {
-			time.Sleep(appendTime)
+			time.Sleep(time.Duration(appendTime.Load()))
 			return objecttest.Fault{}
 		})
 		l := w.lane()
@@ -166,7 +169,7 @@ func TestLingerAndGroupCommit(t *testing.T) {
 			t.Errorf("%d appends after the linger, want 1", n)
 		}
 		// While one append is in flight the next batch fills.
-		appendTime = 5 * time.Second
+		appendTime.Store(int64(5 * time.Second))
 		add(t, l, set, ctx, 4, 4)
 		time.Sleep(1100 * time.Millisecond)
 		for i := 5; i <= 40; i++ {

@@ -165,9 +165,11 @@ func TestOvertakenBeforeForeignBytes(t *testing.T) {
 		if err := set.Drain(ctx); err != nil {
 			t.Fatal(err)
 		}
+		set.mu.Lock()
 		s := set.series["e/0"]
 		s.sealWhy = whyIdle
 		set.schedule(s, time.Now())
+		set.mu.Unlock()
 		set.poke()
 		time.Sleep(time.Second)
 		quick.skip = func(e *event.Event) bool { return e.Sequence == 3 }
