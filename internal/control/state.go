@@ -222,6 +222,11 @@ func (s State) SwitchLayout(n int) (State, error) {
 // writers, no tallies. from is the first sequence that is to be archived, at
 // least 1. An incarnation that the log has reached or passed is
 // ErrNewerIncarnation: somebody else was quicker, or knows more.
+//
+// A stream that was rewound (id has the creation time of before) keeps messages
+// that are archived already and come again: their layouts hold on, or they would
+// be archived a second time, in other series. layout then begins above everything
+// that may have been handed out.
 func (s State) NewIncarnation(id event.StreamID, layout int, from uint64) (State, error) {
 	if s.Exists() && s.Stream.Incarnation >= id.Incarnation {
 		return s, ErrNewerIncarnation
@@ -229,12 +234,24 @@ func (s State) NewIncarnation(id event.StreamID, layout int, from uint64) (State
 	if layout < s.Layout() {
 		return s, ErrNewerLayout
 	}
+	rewound := s.Exists() && len(s.Layouts) > 0 && s.Stream.Created.Equal(id.Created)
+	if rewound {
+		var err error
+		if s, err = s.SwitchLayout(layout); err != nil {
+			return s, err
+		}
+	}
 	s = s.Clone()
+	highest := s.HighestHorizon()
 	s.Stream = id
 	s.From = max(from, 1)
-	s.Layouts = []Since{{Layout: layout, Since: 1}}
-	s.Writers, s.Tallies = nil, nil
 	s.Base = s.From - 1
+	if rewound {
+		s.Base = max(s.Base, highest)
+	} else {
+		s.Layouts = []Since{{Layout: layout, Since: 1}}
+	}
+	s.Writers, s.Tallies = nil, nil
 	return s, nil
 }
 
