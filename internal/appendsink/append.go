@@ -29,6 +29,10 @@ const (
 	whyCodec = "format or codec changed"
 )
 
+// maxFrames ends a segment of very small frames before its seal, whose index has
+// an entry for each, outgrows maxSeal, or what is kept of them outgrows memory.
+var maxFrames = 1 << 18
+
 // commit brings every event of b into the series, or finds it there. With an
 // empty b it only seals, for the reason why.
 func (s *series) commit(ctx context.Context, b *batch, why string) error {
@@ -212,6 +216,8 @@ func (s *series) mustRoll(b *batch) string {
 		return whyCodec // even if it is empty: its key was named by a seal that others follow
 	case n.position == 0:
 		return ""
+	case n.chain.Frame >= maxFrames:
+		return whySize
 	case overdue(Roll{Age: b.spec.Roll.Age}, n.written, n.opened, time.Now()) != "":
 		return whyAge
 	}
@@ -389,6 +395,11 @@ func (s *series) readSegment(ctx context.Context, info object.Info) (moved bool,
 			}
 			if err := n.chain.Check(f); err != nil {
 				return false, s.unreadable(err)
+			}
+			if f.Content.Kind != event.KindData && sc.Position() == info.Length && sc.CRC() != info.CRC64 {
+				// It ends the object, but not the bytes that were known before it.
+				return false, &event.CorruptError{Position: n.position, Reason: fmt.Sprintf(
+					"the object has CRC-64 %d, with a %s behind what was known it would have %d", info.CRC64, f.Content.Kind, sc.CRC())}
 			}
 			if err := s.adopt(f, body, sc.Position(), sc.CRC()); err != nil {
 				return false, err
