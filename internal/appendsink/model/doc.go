@@ -60,7 +60,7 @@
 //
 // # Where the code does less
 //
-// Four of the planted bugs are how the code is; without them the model's rules
+// Two of the planted bugs are how the code is; without them the model's rules
 // hold. They are rare, and their traces (-bugs -only ...) say what it takes:
 //
 //   - bugEntersAhead: a series that is looked up by listing, behind events that
@@ -68,11 +68,6 @@
 //     meanwhile, and that others have passed, is taken for archived.
 //   - bugFirstByLayout: two writers that begin a series under layouts of different
 //     codecs make two first segments. It takes an event that one of them never saw.
-//   - bugFollowsUnproven: a seal that landed on other bytes of the same length is
-//     followed. The archive then has a gap in its chain that no break explains.
-//   - bugForgetsLayouts: a rewound stream begins its next incarnation with the
-//     newest layout alone. Events from before that layout, which are still in the
-//     stream, are archived again in the series that it names.
 //
 // # Sameness
 //
