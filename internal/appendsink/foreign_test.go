@@ -245,14 +245,14 @@ func TestInDoubtOnAnotherObjectOfTheSameLength(t *testing.T) {
 // The same for one that was idle since it sealed the last segment that it knew.
 func TestDeletedWhileIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, l := start(t, 8)
+		w, _ := start(t, 8)
 		spec := w.spec
 		w.spec = func(s string) Spec {
 			sp := spec(s)
 			sp.Roll = Roll{Size: 3000, Idle: time.Minute}
 			return sp
 		}
-		l = w.lane()
+		l := w.lane()
 		set, ctx, stop := running(t, l)
 		add(t, l, set, ctx, 1, 8)
 		time.Sleep(2 * time.Minute)

@@ -174,7 +174,6 @@ type lane struct {
 	floor  uint64    // of confirmed, contiguous slots; slots are sequences here
 	at     time.Time // of the event at the floor
 	done   map[uint64]bool
-	layout int
 	spec   func(series string) Spec
 	specs  map[string]*Spec
 	skip   func(e *event.Event) bool // an event that this lane does not see

@@ -205,10 +205,16 @@ func (s *series) fromSeal(ctx context.Context) error {
 		return nil
 	}
 	sc := event.NewScanner(bytes.NewReader(p), n.codec, at, crc)
-	f, _, err := sc.Next()
-	if err != nil || f.Content.Kind != event.KindSeal || sc.Position() != info.Length {
-		return nil //nolint:nilerr // whatever it is, reading forward says
+	// Whatever else it is, reading forward says.
+	if f, _, err := sc.Next(); err == nil && f.Content.Kind == event.KindSeal && sc.Position() == info.Length {
+		return s.afterSeal(f, info)
 	}
+	return nil
+}
+
+// afterSeal moves the tail behind the seal that ends its segment.
+func (s *series) afterSeal(f *event.Frame, info object.Info) error {
+	n := s.tail
 	chain := n.chain
 	chain.Frame, chain.Anchored = f.Content.Frame-1, false
 	if chain.Check(f) != nil {

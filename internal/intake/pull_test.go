@@ -71,7 +71,11 @@ func headless(t *testing.T, r *rig, subject string) {
 	defer c.Close()
 	h := "NATS/1.0\r\nno colon\r\n\r\n"
 	fmt.Fprintf(c, "CONNECT {\"headers\":true,\"verbose\":true}\r\nHPUB %s %d %d\r\n%s%s\r\nPING\r\n", subject, len(h), len(h)+len(subject), h, subject)
-	for lines := bufio.NewScanner(c); lines.Scan() && lines.Text() != "PONG"; {
+	lines := bufio.NewScanner(c)
+	for lines.Scan() {
+		if lines.Text() == "PONG" {
+			return
+		}
 	}
 }
 

@@ -36,23 +36,23 @@ func open(t *testing.T, change func(*config.Config)) *Service {
 
 // run runs s until stop is called, which returns what Run did and how long the
 // end of it took.
-func run(t *testing.T, s *Service) (stop func() (error, time.Duration)) {
+func run(t *testing.T, s *Service) (stop func() (time.Duration, error)) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	t.Cleanup(cancel)
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx) }()
 	eventually(t, "ready", func() bool { return len(s.NotReady()) == 0 })
-	return func() (error, time.Duration) {
+	return func() (time.Duration, error) {
 		start := time.Now()
 		cancel()
 		select {
 		case err := <-done:
-			return err, time.Since(start)
+			return time.Since(start), err
 		case <-time.After(30 * time.Second):
 			buf := make([]byte, 1<<20)
 			t.Fatalf("Run does not end\n%s", buf[:runtime.Stack(buf, true)])
-			return nil, 0
+			return 0, nil
 		}
 	}
 }
@@ -102,7 +102,7 @@ func TestNotReadyWithoutControlLog(t *testing.T) {
 	s.local.oss.ClearFaults(id)
 	eventually(t, "ready again", func() bool { return len(s.NotReady()) == 0 })
 	eventually(t, "all is archived", func() bool { return s.Report().Lanes[0].Floor == 3000 })
-	if err, _ := stop(); err != nil {
+	if _, err := stop(); err != nil {
 		t.Error(err)
 	}
 }
@@ -136,7 +136,7 @@ func TestStopWhileServersAreAway(t *testing.T) {
 			if s.nc.IsConnected() {
 				publish(t, s.js, 100)
 			}
-			err, took := stop()
+			took, err := stop()
 			if err != nil || took > 5*time.Second {
 				t.Errorf("the end took %s: %v", took, err)
 			}
