@@ -61,6 +61,7 @@ func (e *epoch) audit(ctx context.Context, end context.CancelCauseFunc, cons jet
 	report := time.NewTicker(reportEvery)
 	defer report.Stop()
 	var a auditor
+	var gone losses
 	answered := time.Now()
 	var silent error // why the server has not answered since
 	for {
@@ -79,7 +80,11 @@ func (e *epoch) audit(ctx context.Context, end context.CancelCauseFunc, cons jet
 		}
 		seen, busy := e.seen.Load(), e.busy.Load()
 		asked, cancel := context.WithTimeout(ctx, auditTimeout)
-		info, err := cons.Info(asked)
+		first, err := e.first(asked)
+		var info *jetstream.ConsumerInfo
+		if err == nil {
+			info, err = cons.Info(asked)
+		}
 		cancel()
 		switch {
 		case ctx.Err() != nil:
@@ -98,9 +103,55 @@ func (e *epoch) audit(ctx context.Context, end context.CancelCauseFunc, cons jet
 			end(err)
 			return
 		}
+		if n := gone.judge(info, first); n > 0 {
+			e.l.lost(gone.first, first-1, n)
+		}
 		e.l.board.change(func(s *Status) { s.Pending = info.NumPending })
 		e.l.opt.Metrics.lag(info.NumPending, e.tracker.open())
 	}
+}
+
+// losses finds messages that left the stream before they were delivered, as they
+// do when an outage lasts longer than the stream keeps them.
+type losses struct {
+	delivered jetstream.SequenceInfo // at the last look; what was lost counts
+	pending   bool                   // something was, at the last look
+	first     uint64                 // of what was lost
+}
+
+// judge returns how many are lost at most since the last look, from first on:
+// those of other subjects count with them. start is the stream's first sequence,
+// 0 where acknowledgements move it.
+//
+// Nothing can be told once something behind start was delivered, and where nothing
+// was pending it was others' messages that left.
+func (g *losses) judge(info *jetstream.ConsumerInfo, start uint64) (n uint64) {
+	now, last := info.Delivered, g.delivered
+	came := now.Consumer - min(last.Consumer, now.Consumer)
+	if g.pending && start > last.Stream+1 && now.Stream < start {
+		if n = start - 1 - last.Stream; n > came {
+			n -= came
+			g.first = last.Stream + 1
+		} else {
+			n = 0
+		}
+		now.Stream = start - 1
+	}
+	g.delivered, g.pending = now, info.NumPending > 0
+	return n
+}
+
+// first is the first sequence that the stream has, 0 where acknowledgements move
+// it.
+func (e *epoch) first(ctx context.Context) (uint64, error) {
+	if e.stream.CachedInfo().Config.Retention != jetstream.LimitsPolicy {
+		return 0, nil
+	}
+	info, err := e.stream.Info(ctx)
+	if err != nil {
+		return 0, err
+	}
+	return info.State.FirstSeq, nil
 }
 
 // trouble is why the lane does not go on although nothing has ended the epoch, ""

@@ -146,6 +146,11 @@ func (e *epoch) handle(ctx context.Context, end context.CancelCauseFunc, msg *na
 	target := part.router.Resolve(&e.message)
 	s.skipped = target.Skip
 	s.dead = !target.Skip && target.Poison != ""
+	if target.Route == nil && e.tracker.mode == ackEach && !e.unrouted {
+		e.unrouted = true
+		e.log.Warn().Uint64("sequence", e.event.Sequence).Str("subject", e.event.Subject).Int("layout", part.layout).
+			Msg("messages that no route takes under the layout of their sequence leave the work queue and are not archived")
+	}
 	n, ok := e.enter(ctx, s)
 	if !ok {
 		return

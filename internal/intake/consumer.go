@@ -123,8 +123,11 @@ func (l *Lane) expired(info *jetstream.StreamInfo, p checkpoint) {
 	if info.Config.Retention != jetstream.LimitsPolicy || info.State.FirstSeq <= p.Floor+1 {
 		return
 	}
-	n := info.State.FirstSeq - p.Floor - 1
+	l.lost(p.Floor+1, info.State.FirstSeq-1, info.State.FirstSeq-1-p.Floor)
+}
+
+func (l *Lane) lost(first, last, n uint64) {
 	l.opt.Metrics.expired(n)
-	l.log.Error().Uint64("first", p.Floor+1).Uint64("last", info.State.FirstSeq-1).Uint64("at_most", n).
+	l.log.Error().Uint64("first", first).Uint64("last", last).Uint64("at_most", n).
 		Msg("messages expired or were deleted before they were archived; archiving goes on behind them")
 }

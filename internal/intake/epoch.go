@@ -330,7 +330,7 @@ func (l *Lane) begin(st control.State, s jetstream.Stream, p *plan, number uint6
 	h := st.Writers[l.writer].Horizon
 	step := max(l.opt.HorizonMin, h-min(point.Floor, h))
 	e := &epoch{
-		l: l, number: number, id: st.Stream, layout: st.Layout(), plan: p,
+		l: l, number: number, stream: s, id: st.Stream, layout: st.Layout(), plan: p,
 		log:     l.log.With().Uint64("epoch", number).Int("incarnation", st.Stream.Incarnation).Logger(),
 		tracker: newTracker(mode, window, point),
 		horizon: newHorizon(h, step),
@@ -349,6 +349,7 @@ func (l *Lane) begin(st control.State, s jetstream.Stream, p *plan, number uint6
 type epoch struct {
 	l       *Lane
 	number  uint64
+	stream  jetstream.Stream
 	id      event.StreamID
 	layout  int
 	log     zerolog.Logger
@@ -360,10 +361,11 @@ type epoch struct {
 	seen atomic.Uint64 // last good consumer sequence
 	busy atomic.Bool   // the callback is at work
 
-	turn    sync.Mutex
-	order   contiguity
-	plan    *plan
-	event   event.Event
-	message router.Message
-	skipped [1]uint64
+	turn     sync.Mutex
+	order    contiguity
+	plan     *plan
+	event    event.Event
+	message  router.Message
+	skipped  [1]uint64
+	unrouted bool // some were met, and it was said
 }

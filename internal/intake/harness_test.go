@@ -110,6 +110,7 @@ type process struct {
 	broken  []string // what Put saw that must not be
 	puts    int
 	expired uint64
+	audits  atomic.Int32
 }
 
 // start runs a lane. mods change its options.
@@ -149,6 +150,7 @@ func (r *rig) startOn(nc *nats.Conn, owner string, mods ...func(*Options)) *proc
 		HorizonMin: 20, Log: log,
 		Metrics: &Metrics{
 			EpochEnded: func(reason string) { p.mu.Lock(); p.epochs = append(p.epochs, reason); p.mu.Unlock() },
+			Lag:        func(uint64, int) { p.audits.Add(1) },
 			Expired:    func(n uint64) { p.mu.Lock(); p.expired += n; p.mu.Unlock() },
 		}}
 	for _, m := range mods {
