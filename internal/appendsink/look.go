@@ -205,11 +205,11 @@ func (s *series) fromSeal(ctx context.Context) error {
 		return nil
 	}
 	sc := event.NewScanner(bytes.NewReader(p), n.codec, at, crc)
-	// Whatever else it is, reading forward says.
-	if f, _, err := sc.Next(); err == nil && f.Content.Kind == event.KindSeal && sc.Position() == info.Length {
-		return s.afterSeal(f, info)
+	f, _, err := sc.Next()
+	if err != nil || f.Content.Kind != event.KindSeal || sc.Position() != info.Length {
+		return nil //nolint:nilerr // whatever it is, reading forward says
 	}
-	return nil
+	return s.afterSeal(f, info)
 }
 
 // afterSeal moves the tail behind the seal that ends its segment.
@@ -218,7 +218,7 @@ func (s *series) afterSeal(f *event.Frame, info object.Info) error {
 	chain := n.chain
 	chain.Frame, chain.Anchored = f.Content.Frame-1, false
 	if chain.Check(f) != nil {
-		return nil
+		return nil //nolint:nilerr // reading forward says what it is
 	}
 	if f.Content.Stream.Incarnation > s.set.opt.Stream.Incarnation {
 		return ErrIncarnation
