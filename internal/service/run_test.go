@@ -116,6 +116,7 @@ func TestStopWhileServersAreAway(t *testing.T) {
 			if _, err := s.local.oss.AddFault(ossemu.Rule{Action: "delay", Delay: ossemu.Duration(time.Hour)}); err != nil {
 				t.Fatal(err)
 			}
+			publish(t, s.js, 100)
 		},
 		"both": func(t *testing.T, s *Service) {
 			if _, err := s.local.oss.AddFault(ossemu.Rule{Action: "delay", Delay: ossemu.Duration(time.Hour)}); err != nil {
