@@ -59,7 +59,7 @@ func run(t *testing.T, s *Service) (stop func() (time.Duration, error)) {
 
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for limit := time.Now().Add(15 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+	for limit := time.Now().Add(time.Minute); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(limit) {
 			t.Fatalf("never happened: %s", what)
 		}
@@ -134,9 +134,6 @@ func TestStopWhileServersAreAway(t *testing.T) {
 			stop := run(t, s)
 			publish(t, s.js, 100)
 			away(t, s)
-			if s.nc.IsConnected() {
-				publish(t, s.js, 100)
-			}
 			took, err := stop()
 			if err != nil || took > 5*time.Second {
 				t.Errorf("the end took %s: %v", took, err)
