@@ -206,7 +206,7 @@ func (l *Lane) settle(ctx context.Context, s jetstream.Stream, st control.State,
 	if err := l.current(ctx, st); err != nil {
 		return st, err
 	}
-	if begin == nil {
+	if begin == nil || begin.id.Created.Equal(st.Stream.Created) { // else the layouts begin anew
 		if err := l.resplit(ctx, st, s.CachedInfo().Config.Retention); err != nil {
 			return st, err
 		}

@@ -22,7 +22,7 @@ func open(t *testing.T, change func(*config.Config)) *Service {
 	cfg.Embedded.DataDir = t.TempDir()
 	cfg.NATS.URLs, cfg.OSS.Endpoint, cfg.HTTP.Listen = []string{"nats://127.0.0.1:0"}, "http://127.0.0.1:0", ""
 	cfg.Sources[0].Routes[0].Flush.Linger = 10 * time.Millisecond
-	cfg.Intake.Audit = 100 * time.Millisecond
+	cfg.Intake.Audit = time.Second
 	if change != nil {
 		change(cfg)
 	}

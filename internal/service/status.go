@@ -101,6 +101,9 @@ func (s *Service) NotReady() []telemetry.Reason {
 			if st.Reason != "" {
 				why += ": " + st.Reason
 			}
+			if st.State == intake.Backoff && st.LastErr != "" {
+				why += ": " + st.LastErr
+			}
 			out = append(out, telemetry.Reason{What: "lane", Name: name, Reason: why, Since: st.Since})
 		}
 		if st.State == intake.Running && st.Reason != "" {
