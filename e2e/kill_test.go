@@ -26,7 +26,7 @@ func (w *world) killed(a *instance, p *publisher, rounds int, whileDown func(rou
 			at = s
 			return s.Delivered >= some
 		})
-		time.Sleep(time.Duration(w.rand.IntN(60)) * time.Millisecond)
+		time.Sleep(time.Duration(w.rand.IntN(60)) * time.Millisecond) // at any moment of an append
 		if s, err := a.status(); err == nil {
 			at = s
 		}

@@ -23,6 +23,16 @@ func (a *app) ledgerCommand() *cobra.Command {
 	return c
 }
 
+// readLedger returns every entry.
+func (a *app) readLedger(c *cobra.Command) ([]ledger.Entry, error) {
+	arch, err := a.openLedger(c, false)
+	if err != nil {
+		return nil, err
+	}
+	defer arch.Close()
+	return arch.Ledger.All(c.Context())
+}
+
 // openLedger opens an archive whose ledger can be read.
 func (a *app) openLedger(c *cobra.Command, empty bool) (*service.Archive, error) {
 	cfg, log, err := a.loadReading(c)
@@ -73,12 +83,7 @@ func (a *app) ledgerList() *cobra.Command {
 		Short: "List lanes with their floors, and the tails of open series",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			arch, err := a.openLedger(c, false)
-			if err != nil {
-				return err
-			}
-			defer arch.Close()
-			all, err := arch.Ledger.All(c.Context())
+			all, err := a.readLedger(c)
 			if err != nil {
 				return err
 			}
@@ -149,12 +154,7 @@ func (a *app) ledgerShow() *cobra.Command {
 		Short: "Print one entry as JSON: its key, or the name of a series",
 		Args:  exactly(1, "a KEY or series"),
 		RunE: func(c *cobra.Command, args []string) error {
-			arch, err := a.openLedger(c, false)
-			if err != nil {
-				return err
-			}
-			defer arch.Close()
-			all, err := arch.Ledger.All(c.Context())
+			all, err := a.readLedger(c)
 			if err != nil {
 				return err
 			}

@@ -581,8 +581,9 @@ func (s *series) sealIdle(ctx context.Context, why string) (done bool, err error
 	if n.position == 0 {
 		return true, nil
 	}
-	// The ledger may lag, and another instance may have gone on: a seal at the
-	// wrong place is refused, and reading forward shows how long ago that was.
+	// The ledger may lag, and another instance may have gone on: then the seal is
+	// refused, and what was read forward counts as written now, so that the series
+	// is not idle any more.
 	if err := s.seal(ctx, why, event.Ext(n.format, n.codec)); err != nil {
 		return false, err
 	}
