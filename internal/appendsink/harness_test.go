@@ -3,6 +3,7 @@ package appendsink
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"encoding/json"
@@ -32,62 +33,87 @@ import (
 
 var created = time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 
-// fakeLedger keeps tails in memory and can fail.
+// fakeLedger keeps tails in memory. Each operation can fail, by what is planted in
+// its context or by the hook, as those of objecttest.Store can.
 type fakeLedger struct {
 	mu    sync.Mutex
 	tails map[string]ledger.TailEntry
 	rev   uint64
+	late  []func() // writes on the wire whose callers have given up
 	fault func(op string) (before, after error)
 }
 
 func newLedger() *fakeLedger { return &fakeLedger{tails: map[string]ledger.TailEntry{}} }
 
-func (l *fakeLedger) fail(op string) (error, error) {
-	if l.fault == nil {
-		return nil, nil
+// do is one operation. apply changes the tails, or reads them.
+func (l *fakeLedger) do(ctx context.Context, op string, apply func() error) error {
+	if err := ctx.Err(); err != nil {
+		return err
 	}
-	return l.fault(op)
-}
-
-func (l *fakeLedger) Tails(context.Context, string, string) (map[string]ledger.TailEntry, error) {
+	f := objecttest.Planted(ctx)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if before, after := l.fail("tails"); before != nil || after != nil {
-		return nil, errors.Join(before, after)
+	if l.fault != nil {
+		before, after := l.fault(op)
+		f.Before, f.After = cmp.Or(f.Before, before), cmp.Or(f.After, after)
 	}
-	return maps.Clone(l.tails), nil
+	switch {
+	case f.Before != nil:
+		l.arrive()
+		return f.Before
+	case f.Late:
+		l.arrive()
+		l.late = append(l.late, func() { _ = apply() }) // nobody waits for the answer
+		return cmp.Or(f.After, ledger.ErrInDoubt)
+	}
+	err := apply()
+	l.arrive()
+	return cmp.Or(f.After, err)
 }
 
-func (l *fakeLedger) Tail(_ context.Context, _, _, series string) (ledger.Tail, uint64, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	e := l.tails[series]
-	return e.Tail, e.Revision, nil
+// arrive lets the late writes arrive; l.mu is held.
+func (l *fakeLedger) arrive() {
+	late := l.late
+	l.late = nil
+	for _, apply := range late {
+		apply()
+	}
 }
 
-func (l *fakeLedger) PutTail(_ context.Context, _, _, series string, t ledger.Tail, rev uint64) (uint64, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	before, after := l.fail("put")
-	if before != nil {
-		return 0, before
-	}
-	if l.tails[series].Revision != rev {
-		return 0, ledger.ErrConflict
-	}
-	l.rev++
-	l.tails[series] = ledger.TailEntry{Tail: t, Revision: l.rev}
-	return l.rev, after
+func (l *fakeLedger) Tails(ctx context.Context, _, _ string) (out map[string]ledger.TailEntry, err error) {
+	err = l.do(ctx, "tails", func() error { out = maps.Clone(l.tails); return nil })
+	return out, err
 }
 
-func (l *fakeLedger) DeleteTail(_ context.Context, _, _, series string, rev uint64) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.tails[series].Revision != rev {
-		return ledger.ErrConflict
+func (l *fakeLedger) Tail(ctx context.Context, _, _, series string) (t ledger.Tail, rev uint64, err error) {
+	err = l.do(ctx, "tail", func() error { t, rev = l.tails[series].Tail, l.tails[series].Revision; return nil })
+	return t, rev, err
+}
+
+func (l *fakeLedger) PutTail(ctx context.Context, _, _, series string, t ledger.Tail, rev uint64) (next uint64, err error) {
+	err = l.do(ctx, "put", func() error {
+		if l.tails[series].Revision != rev {
+			return ledger.ErrConflict
+		}
+		l.rev++
+		next = l.rev
+		l.tails[series] = ledger.TailEntry{Tail: t, Revision: next}
+		return nil
+	})
+	if err != nil {
+		return 0, err // next may yet change, if the write is late
 	}
-	delete(l.tails, series)
-	return nil
+	return next, nil
+}
+
+func (l *fakeLedger) DeleteTail(ctx context.Context, _, _, series string, rev uint64) error {
+	return l.do(ctx, "delete", func() error {
+		if l.tails[series].Revision != rev {
+			return ledger.ErrConflict
+		}
+		delete(l.tails, series)
+		return nil
+	})
 }
 
 func (l *fakeLedger) wipe() {
@@ -123,6 +149,8 @@ type world struct {
 	rewinds     bool
 	incarnation int
 	confirmed   map[uint64]bool // by anybody
+
+	confirming func(slots []uint64) // may be nil: called first when slots are confirmed
 }
 
 func newWorld(t testing.TB, events, series int) *world {
@@ -169,6 +197,8 @@ func (w *world) at(i int) (event.Event, bool) {
 // lane is one instance at work.
 type lane struct {
 	w      *world
+	store  store
+	ledger checkpoints
 	stream event.StreamID
 	mu     sync.Mutex
 	floor  uint64    // of confirmed, contiguous slots; slots are sequences here
@@ -179,13 +209,17 @@ type lane struct {
 	skip   func(e *event.Event) bool // an event that this lane does not see
 	epochs int
 	last   error
+	rest   time.Duration // that nothing comes before an epoch is drained
 }
 
 func (w *world) lane() *lane {
-	return &lane{w: w, stream: event.StreamID{Name: "S", Created: created}, done: map[uint64]bool{}, spec: w.spec, specs: map[string]*Spec{}}
+	return &lane{w: w, store: w.store, ledger: w.ledger, stream: event.StreamID{Name: "S", Created: created}, done: map[uint64]bool{}, spec: w.spec, specs: map[string]*Spec{}}
 }
 
 func (l *lane) confirm(slots []uint64) {
+	if l.w.confirming != nil {
+		l.w.confirming(slots)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, s := range slots {
@@ -249,7 +283,7 @@ func (l *lane) newSet() *Set {
 	if l.w.vanished != nil {
 		floor = nil // see schedule: the ledger must not lose the series
 	}
-	return NewSet(Options{Archive: "a", Source: "S", Lane: "0", Prefix: "p/", Stream: l.stream, Store: l.w.store, Ledger: l.w.ledger,
+	return NewSet(Options{Archive: "a", Source: "S", Lane: "0", Prefix: "p/", Stream: l.stream, Store: l.store, Ledger: l.ledger,
 		LedgerInterval: 20 * time.Millisecond, Budget: l.w.budget, Appends: semaphore.NewWeighted(4), OpenSeries: l.w.open,
 		Dead: func() *Spec { return dead }, RouteRoll: func(string) Roll { return l.spec("").Roll },
 		Confirm: l.confirm, Forget: func(uint64) {}, Floor: floor, Metrics: &l.w.m, Log: l.w.log})
@@ -293,6 +327,12 @@ func (l *lane) epoch(ctx context.Context) error {
 		for i := 0; ; i++ {
 			e, ok := l.w.at(i)
 			if !ok {
+				if l.rest > 0 {
+					select {
+					case <-time.After(l.rest):
+					case <-ctx.Done():
+					}
+				}
 				return set.Drain(ctx)
 			}
 			if e.Sequence <= floor || !l.sees(&e) {

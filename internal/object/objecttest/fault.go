@@ -1,6 +1,7 @@
 package objecttest
 
 import (
+	"context"
 	"errors"
 
 	"ossuary/internal/object"
@@ -21,6 +22,8 @@ type Fault struct {
 	// answered, and then the append arrives at the store and is applied if its
 	// position still fits. See also Store.Arrive.
 	Late bool
+	// Later, with Late: so many more operations are answered first.
+	Later int
 	// Garble, for an append that was applied: changes what is returned.
 	Garble func(*object.Appended)
 	// Wait blocks the operation before it does anything, until the channel is
@@ -28,6 +31,24 @@ type Fault struct {
 	Wait <-chan struct{}
 	// Cut, for a read: the reader fails after that many bytes.
 	Cut int
+}
+
+func (f *Fault) none() bool {
+	return f.Before == nil && f.After == nil && !f.Late && f.Garble == nil && f.Wait == nil && f.Cut == 0
+}
+
+type planted struct{}
+
+// Plant has the operation that is called with the returned context meet f,
+// whatever the hook says: for a test that knows who calls, as the hook does not.
+func Plant(ctx context.Context, f Fault) context.Context {
+	return context.WithValue(ctx, planted{}, f)
+}
+
+// Planted is the fault that was planted in ctx, the zero Fault if none was.
+func Planted(ctx context.Context) Fault {
+	f, _ := ctx.Value(planted{}).(Fault)
+	return f
 }
 
 // NotApplied: the caller cannot know, but nothing happened.

@@ -80,11 +80,15 @@ func (s *Store) Lock(key string) {
 	}
 }
 
-// Arrive lets late appends arrive now.
+// Arrive lets all late appends arrive now.
 func (s *Store) Arrive() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.settle()
+	on := s.late
+	s.late = nil
+	for _, l := range on {
+		l.apply()
+	}
 }
 
 // Bytes returns a copy of the object, nil if there is none.

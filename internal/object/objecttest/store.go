@@ -41,7 +41,7 @@ type Store struct {
 	mu      sync.Mutex
 	n       int
 	objects map[string]*item
-	late    []func() // appends on the wire whose callers have given up; guarded by mu
+	late    []late // guarded by mu
 }
 
 type item struct {
@@ -52,6 +52,12 @@ type item struct {
 	modified   time.Time
 	version    int
 	immutable  bool
+}
+
+// late is an append on the wire whose caller has given up.
+type late struct {
+	wait  int // operations that pass before it arrives
+	apply func()
 }
 
 // New returns an empty store.
@@ -80,8 +86,8 @@ func (s *Store) begin(ctx context.Context, op, key string) (Fault, error) {
 	s.n++
 	n, hook := s.n, s.Fault
 	s.mu.Unlock()
-	var f Fault
-	if hook != nil {
+	f := Planted(ctx)
+	if hook != nil && f.none() {
 		f = hook(op, key, n)
 	}
 	if f.Wait != nil {
@@ -100,13 +106,17 @@ func (s *Store) begin(ctx context.Context, op, key string) (Fault, error) {
 	return f, nil
 }
 
-// settle lets the late appends arrive; the caller holds mu and is about to
-// return from an operation.
+// settle lets the late appends arrive whose time has come; the caller holds mu
+// and is about to return from an operation.
 func (s *Store) settle() {
-	late := s.late
+	on := s.late
 	s.late = nil
-	for _, apply := range late {
-		apply()
+	for _, l := range on {
+		if l.wait--; l.wait > 0 {
+			s.late = append(s.late, l)
+			continue
+		}
+		l.apply()
 	}
 }
 
@@ -121,7 +131,7 @@ func (s *Store) Append(ctx context.Context, key string, position int64, body []b
 	if f.Late {
 		body := slices.Clone(body)
 		s.settle()
-		s.late = append(s.late, func() { _, _ = s.apply(key, position, body, c) }) // nobody waits for the answer
+		s.late = append(s.late, late{f.Later + 1, func() { _, _ = s.apply(key, position, body, c) }}) // nobody waits for the answer
 		if f.After == nil {
 			f.After = &object.Error{Err: errors.New("no response in time (planted)")}
 		}

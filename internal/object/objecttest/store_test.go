@@ -80,6 +80,27 @@ func TestLateIsRefusedWhenOvertaken(t *testing.T) {
 	}
 }
 
+// A fault that is planted with the caller hits that call only, and a later append
+// waits for its operations.
+func TestPlantedLater(t *testing.T) {
+	s := New()
+	ctx := Plant(t.Context(), Fault{Late: true, Later: 1})
+	if _, err := s.Append(ctx, "k", 0, []byte("late"), nil); object.KindOf(err) != object.InDoubt {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"", "late"} {
+		if _, err := s.Head(t.Context(), "other"); object.KindOf(err) != object.NotFound {
+			t.Fatal(err)
+		}
+		if got := string(s.Bytes("k")); got != want {
+			t.Fatalf("after %d operations the object is %q", i+1, got)
+		}
+	}
+	if f := Planted(ctx); !f.Late || f.Later != 1 {
+		t.Fatalf("%+v", f)
+	}
+}
+
 func TestCutRead(t *testing.T) {
 	s := New()
 	s.AppendRaw("k", []byte("0123456789"))
