@@ -2,26 +2,17 @@ package appendsink
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"maps"
-	"math/rand/v2"
-	"os"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"ossuary/internal/event"
-)
-
-var (
-	planFlag = flag.String("plan", "", `run TestNthOperation with this plan only, as a failure prints it: "world: n way; n way"`)
-	pairSeed = flag.Uint64("pairseed", 0, "seed of the pairs that TestNthOperation picks; 0: another one each time")
+	"ossuary/internal/object/objecttest"
 )
 
 // nthWorld is what a plan is tried on.
@@ -125,21 +116,7 @@ var nthWorlds = []nthWorld{
 }
 
 // try runs the world under a plan and checks what must hold.
-func (nw *nthWorld) try(t *testing.T, plan ...step) (r *run, adoptions int64) {
-	defer func() { // synctest.Test does not return if it fails
-		if !t.Failed() {
-			return
-		}
-		var steps []string
-		for _, m := range r.met {
-			if m.way != nil {
-				steps = append(steps, m.String())
-			}
-		}
-		t.Logf("operations:\n  %s", strings.Join(r.log, "\n  "))
-		t.Logf("again with: -run TestNthOperation -plan '%s: %s'", nw.name, strings.Join(steps, "; "))
-	}()
-	r = &run{plan: plan}
+func (nw *nthWorld) try(t *testing.T, plan *objecttest.Plan) (adoptions int64) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, nw.events, nw.series)
 		if nw.change != nil {
@@ -149,12 +126,11 @@ func (nw *nthWorld) try(t *testing.T, plan ...step) (r *run, adoptions int64) {
 			nw.before(w)
 		}
 		w.confirming = w.holds
-		r.w = w
 		began := w.m.Adoptions.Load()
-		nw.run(r, w)
+		nw.run(&run{w, plan}, w)
 		w.store.Arrive()
 		adoptions = w.m.Adoptions.Load() - began
-		if len(plan) == 0 && nw.must != nil {
+		if plan.Empty() && nw.must != nil {
 			if what := nw.must(&w.m); what != "" {
 				t.Errorf("without any fault: %s", what)
 			}
@@ -169,7 +145,7 @@ func (nw *nthWorld) try(t *testing.T, plan ...step) (r *run, adoptions int64) {
 		w.checkWalk()
 		w.idle()
 	})
-	return r, adoptions
+	return adoptions
 }
 
 // holds asserts that the events of these slots stand in the archive now.
@@ -252,168 +228,13 @@ func (w *world) checkWalk() {
 	}
 }
 
-// tried is what a set of runs came to.
-type tried struct {
-	runs, adoptions atomic.Int64
-	mu              sync.Mutex
-	hits            map[string]int // by operation and way
-}
-
-func (s *tried) note(r *run, adoptions int64) {
-	s.runs.Add(1)
-	s.adoptions.Add(adoptions)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, m := range r.met {
-		if m.way != nil {
-			s.hits[m.op+", "+m.way.kind]++
-		}
-	}
-}
-
-// reached says whether the last step of the plan was: its operation came, and it
-// has such a way.
-func reached(r *run, steps int) (operation, way bool) {
-	if len(r.met) < steps {
-		return false, false
-	}
-	return true, r.met[steps-1].way != nil
-}
-
-// singles runs a world with each operation failing in each way, and returns the
-// steps that there are. Who goes on after a crash changes by turns; with every,
-// all of them do. With first, that step goes before: so they make pairs.
-func (nw *nthWorld) singles(t *testing.T, sum *tried, every bool, first ...step) (steps []step) {
-	n, turn := 1, 0
-	if len(first) > 0 {
-		n, turn = first[0].n+1, first[0].i
-	}
-	for ; ; n++ {
-		for i := 0; ; i++ {
-			s := step{n: n, i: i, turn: n + turn}
-			if every && len(first) == 0 {
-				s.turn = -1
-			}
-			r, adoptions := nw.try(t, append(slices.Clone(first), s)...)
-			operation, way := reached(r, len(first)+1)
-			if !operation {
-				return steps
-			}
-			if !way {
-				break
-			}
-			sum.note(r, adoptions)
-			steps = append(steps, s)
-		}
-	}
-}
-
-// Every operation on the store and on the ledger, one after the other, fails in
-// every way: then every two of them, in the long run (OSSUARY_LONG=1), or a few
-// such pairs that a seed picks. After each the run completes, every event stands
-// once and in order, each was there when it was confirmed, and the ledger tells
-// no lies.
+// Every operation on the store and on the ledger fails in every way, and pairs of
+// them do. After each the run completes, every event stands once and in order,
+// each was there when it was confirmed, and the ledger tells no lies.
 func TestNthOperation(t *testing.T) {
-	if *planFlag != "" {
-		name, plan := parsePlan(t, *planFlag)
-		for i := range nthWorlds {
-			if nthWorlds[i].name == name {
-				nthWorlds[i].try(t, plan...)
-				return
-			}
-		}
-		t.Fatalf("there is no world %q", name)
-	}
-	long := os.Getenv("OSSUARY_LONG") != ""
-	sum := &tried{hits: map[string]int{}}
-	steps := make([][]step, len(nthWorlds))
+	var trials []objecttest.Trial
 	for i := range nthWorlds {
-		t.Run(nthWorlds[i].name, func(t *testing.T) {
-			began := time.Now()
-			nthWorlds[i].try(t)
-			if long {
-				nthWorlds[i].singles(t, sum, true)
-			}
-			steps[i] = nthWorlds[i].singles(t, sum, false)
-			t.Logf("%d operations, %d steps, %s", steps[i][len(steps[i])-1].n, len(steps[i]), time.Since(began).Round(time.Millisecond))
-		})
+		trials = append(trials, objecttest.Trial{Name: nthWorlds[i].name, Run: nthWorlds[i].try})
 	}
-	if t.Failed() {
-		return
-	}
-	t.Logf("singles: %d runs, %d adoptions", sum.runs.Load(), sum.adoptions.Load())
-	if sum.adoptions.Load() == 0 {
-		t.Error("nothing was adopted: the faults are not biting")
-	}
-	for op, list := range waysOf {
-		for _, w := range list {
-			if sum.hits[op+", "+w.kind] == 0 {
-				t.Errorf("no %s met %q", op, w.kind)
-			}
-		}
-	}
-	t.Run("pairs", func(t *testing.T) {
-		sum := &tried{hits: map[string]int{}}
-		began := time.Now()
-		if long {
-			allPairs(t, sum, steps)
-		} else {
-			somePairs(t, sum, steps, 2*time.Second)
-		}
-		t.Logf("%d pairs, %d adoptions, %s", sum.runs.Load(), sum.adoptions.Load(), time.Since(began).Round(time.Second))
-		if sum.adoptions.Load() == 0 {
-			t.Error("nothing was adopted: the faults are not biting")
-		}
-	})
-}
-
-// allPairs runs every pair of steps in every world, on all cores.
-func allPairs(t *testing.T, sum *tried, steps [][]step) {
-	type first struct {
-		world int
-		step  step
-	}
-	var all []first
-	for i := range steps {
-		for _, s := range steps[i] {
-			all = append(all, first{i, s})
-		}
-	}
-	var next atomic.Int64
-	t.Run("all", func(t *testing.T) {
-		for range runtime.GOMAXPROCS(0) {
-			t.Run("shard", func(t *testing.T) {
-				t.Parallel()
-				for {
-					i := int(next.Add(1)) - 1
-					if i >= len(all) {
-						return
-					}
-					nthWorlds[all[i].world].singles(t, sum, false, all[i].step)
-				}
-			})
-		}
-	})
-}
-
-// somePairs runs pairs that a seed picks, until the time is over.
-func somePairs(t *testing.T, sum *tried, steps [][]step, d time.Duration) {
-	seed := *pairSeed
-	for seed == 0 {
-		seed = rand.Uint64()
-	}
-	t.Logf("pairs are picked by -pairseed %d", seed)
-	r := rand.New(rand.NewPCG(seed, 1))
-	for began := time.Now(); time.Since(began) < d; {
-		i := r.IntN(len(steps))
-		a, b := steps[i][r.IntN(len(steps[i]))], steps[i][r.IntN(len(steps[i]))]
-		if a.n == b.n {
-			continue
-		}
-		if a.n > b.n {
-			a, b = b, a
-		}
-		run, adoptions := nthWorlds[i].try(t, a, b)
-		sum.note(run, adoptions)
-	}
+	objecttest.NthOperation(t, trials, "append head read list tails tail put delete", 2*time.Second)
 }

@@ -132,51 +132,6 @@ func TestUpdate(t *testing.T) {
 	agree(t, s, a, b)
 }
 
-// Each operation in turn fails in each way; the updates come through all the
-// same, each once.
-func TestEveryOperationFails(t *testing.T) {
-	faults := map[string]objecttest.Fault{
-		"not applied": objecttest.NotApplied(), "lost": objecttest.Lost(), "late": objecttest.Late(), "throttled": objecttest.Throttled(),
-		"garbled next": objecttest.GarbledNext(), "garbled crc": objecttest.GarbledCRC(),
-		"cut": {Cut: 1, After: &object.Error{}},
-	}
-	for name, f := range faults {
-		t.Run(name, func(t *testing.T) {
-			for n, operations := 1, 1; n <= operations; n++ {
-				synctest.Test(t, func(t *testing.T) {
-					s := objecttest.New()
-					s.Fault = objecttest.OnNth(n, f)
-					o := options()
-					o.Roll = 1500
-					a := open(t, s, o)
-					update(t, a, begin)
-					b := open(t, s, o)
-					calls := 0
-					for i := range 4 {
-						update(t, a, raise("a", uint64(10*i+10)))
-						update(t, b, func(s State) (State, error) {
-							if calls++; calls > 30 {
-								t.Fatal("no end")
-							}
-							tally, _ := s.Tally("l")
-							tally.Events++
-							return s.WithTally("l", tally), nil
-						})
-					}
-					operations = s.Operations()
-					st := agree(t, s, a, b)
-					if tally, _ := st.Tally("l"); tally.Events != 4 || st.Writers["a"].Horizon != 40 {
-						t.Fatalf("operation %d: %+v", n, st)
-					}
-					if ids, _ := newest(t, s); len(ids) != 9 {
-						t.Fatalf("operation %d: %d lines of 9 updates", n, len(ids))
-					}
-				})
-			}
-		})
-	}
-}
-
 // Foreign bytes are passed over, whether a newline ends them or not.
 func TestGarbage(t *testing.T) {
 	whole := func(position int64, id string) []byte {
