@@ -200,3 +200,27 @@ func TestDrainWithAHeldSeries(t *testing.T) {
 		w.idle()
 	})
 }
+
+// A series that is held over the seal of its idle segment, with no event waiting,
+// is not held any more when the epoch ends.
+func TestHeldOverASealAtTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 4, 1)
+		respec(func(s *Spec) { s.Roll.Idle = time.Second })(w)
+		l := w.lane()
+		set, ctx, stop := running(t, l)
+		add(t, l, set, ctx, 1, 4)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		w.store.SetFault(func(string, string, int) objecttest.Fault { return objecttest.Hold() })
+		time.Sleep(2 * sweepEvery)
+		synctest.Wait()
+		if len(set.Held()) != 1 {
+			t.Fatal("the series is not held")
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		w.idle()
+	})
+}

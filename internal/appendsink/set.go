@@ -176,12 +176,12 @@ func (t *Set) letGo(why error) {
 		t.ended = fmt.Errorf("%w: %w", errEnded, why)
 	}
 	for _, s := range t.series {
+		held := int64(0)
+		if s.hold != nil { // perhaps over a seal, with no event waiting
+			held = s.waiting
+			t.m.HeldSeries.Add(-1)
+		}
 		if s.waiting != 0 {
-			held := int64(0)
-			if s.hold != nil {
-				held = s.waiting
-				t.m.HeldSeries.Add(-1)
-			}
 			t.opt.Budget.add(-s.waiting, -held)
 		}
 		s.waiting, s.queue, s.hold = 0, nil, nil
