@@ -4,6 +4,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"ossuary/internal/object"
 )
 
 // A segment's age is that of its first append, not of its events: a backlog that
@@ -38,7 +40,7 @@ func TestOldEventsDoNotRoll(t *testing.T) {
 }
 
 // A writer whose knowledge lags sees that a series is not idle when its seal is
-// refused: it leaves the segment open.
+// refused: it leaves the segment open, and seals it once it is idle.
 func TestActiveSeriesIsNotSealed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, l := start(t, 8)
@@ -56,13 +58,9 @@ func TestActiveSeriesIsNotSealed(t *testing.T) {
 		other := w.lane()
 		_, _, stop := running(t, other)
 		time.Sleep(time.Minute)
-		if err := stop(); err != nil {
-			t.Fatal(err)
-		}
 		if n := w.m.Seals.Load(); n != 0 {
 			t.Errorf("%d seals, want none: it was appended to a minute ago", n)
 		}
-		_, _, stop = running(t, other)
 		time.Sleep(2 * time.Hour)
 		if err := stop(); err != nil {
 			t.Fatal(err)
@@ -72,4 +70,14 @@ func TestActiveSeriesIsNotSealed(t *testing.T) {
 		}
 		w.check()
 	})
+}
+
+// Whatever is configured, the largest seal and a break still fit behind the last
+// frame.
+func TestRollSizeIsBounded(t *testing.T) {
+	for _, size := range []int64{0, -1, 1, object.MaxSize, 1 << 62} {
+		if got := (&Spec{Roll: Roll{Size: size}}).rollSize(); got < 1 || got > object.MaxSize-2*maxSeal {
+			t.Errorf("roll.size %d lets segments grow to %d bytes", size, got)
+		}
+	}
 }

@@ -13,10 +13,17 @@ func (t *Set) sweep(now time.Time) {
 	}
 	wake := false
 	for _, s := range t.series {
-		if s.working || s.forgot || len(s.queue) > 0 || s.tail == nil || s.tail.position == 0 || s.spec == nil {
+		if s.working || s.forgot || len(s.queue) > 0 || s.tail == nil || s.tail.position == 0 {
 			continue
 		}
-		if s.sealWhy = overdue(s.spec.Roll, s.tail.written, s.tail.opened, now); s.sealWhy != "" {
+		var roll Roll
+		switch {
+		case s.spec != nil:
+			roll = s.spec.Roll
+		case t.opt.RouteRoll != nil: // opened to be sealed, which it was not
+			roll = t.opt.RouteRoll(s.route)
+		}
+		if s.sealWhy = overdue(roll, s.tail.written, s.tail.opened, now); s.sealWhy != "" {
 			wake = t.schedule(s, now) || wake
 		}
 	}
