@@ -390,6 +390,39 @@ func TestLongIndex(t *testing.T) {
 	}
 }
 
+// An index whose positions fall or lie behind the seal, or a locator of another
+// seal, would send readers astray.
+func TestSealsThatLead(t *testing.T) {
+	for _, c := range codecs {
+		for name, made := range map[string]struct {
+			index  []IndexEntry
+			change func(p []byte) []byte
+		}{
+			"as it is":        {[]IndexEntry{{0, 1, when}, {7, 2, when}}, func(p []byte) []byte { return p }},
+			"twice":           {[]IndexEntry{{7, 1, when}, {7, 2, when}}, func(p []byte) []byte { return p }},
+			"falling":         {[]IndexEntry{{7, 1, when}, {0, 2, when}}, func(p []byte) []byte { return p }},
+			"behind the seal": {[]IndexEntry{{0, 1, when}, {100, 2, when}}, func(p []byte) []byte { return p }},
+			"negative":        {[]IndexEntry{{-1, 1, when}}, func(p []byte) []byte { return p }},
+			"another position": {nil, func(p []byte) []byte {
+				return bytes.Replace(p, []byte(`{"seal":"0000000000000064"`), []byte(`{"seal":"0000000000000063"`), 1)
+			}},
+		} {
+			s := newSegment(c)
+			n := s.content()
+			n.Next = "next"
+			p, _, err := s.w.Seal(nil, c, n, 100, 77, made.index)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _, err = NewScanner(bytes.NewReader(made.change(p)), c, 100, 77).Next()
+			var corrupt *CorruptError
+			if ok := name == "as it is"; ok && err != nil || !ok && !errors.As(err, &corrupt) {
+				t.Errorf("%v, index %s: %v", c, name, err)
+			}
+		}
+	}
+}
+
 func TestSequences(t *testing.T) {
 	s := sample(t, Gzip)
 	f, body, err := func() (*Frame, []byte, error) {
@@ -419,6 +452,20 @@ func TestSequences(t *testing.T) {
 		if err := Sequences(&g, body, func(uint64, time.Time) bool { return true }); !errors.As(err, &corrupt) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	// The ends are right, and what lies between them falls.
+	var falling []byte
+	for _, q := range []uint64{4, 7, 6, 8} {
+		falling, err = Encoder{}.Append(falling, &Event{Sequence: q, Time: f.Content.MinTime, Subject: "s", Data: []byte("1")})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := *f
+	g.Content.Count, g.Content.MaxTime = 4, f.Content.MinTime
+	var corrupt *CorruptError
+	if err := Sequences(&g, falling, func(uint64, time.Time) bool { return true }); !errors.As(err, &corrupt) || !strings.Contains(err.Error(), "6 comes after 7") {
+		t.Errorf("falling sequences: %v", err)
 	}
 	raw := &Frame{Content: Content{Kind: KindData, Format: Raw, First: 5, Last: 9, Count: 2, Seqs: base64.StdEncoding.EncodeToString([]byte{4})}}
 	got = nil

@@ -131,6 +131,21 @@ func TestUnknownAndImpossibleHeaders(t *testing.T) {
 	}
 }
 
+// A frame that is whole but for the codec that it names was copied from elsewhere.
+func TestFramesOfAnotherCodec(t *testing.T) {
+	body := "x\n"
+	content := fmt.Sprintf(`{"v":1,"kind":"data","segment":1,"frame":1,"first":1,"last":1,"count":1,"sha256":"%s"}`, Hash(sha(body)))
+	for _, named := range codecs {
+		place := fmt.Sprintf(`{"position":0,"length":%d,"codec":"%s","content":"HASH"}`, len(body), named)
+		p := append(header(Plain, content, place), body...)
+		_, _, err := NewScanner(bytes.NewReader(p), Plain, 0, 0).Next()
+		var corrupt *CorruptError
+		if ok := named == Plain; ok && err != nil || !ok && !errors.As(err, &corrupt) {
+			t.Errorf("a frame in a plain object that names %v: %v", named, err)
+		}
+	}
+}
+
 func TestUnknownFieldsAreIgnored(t *testing.T) {
 	body := `{"seq":1,"ts":"2026-11-22T10:00:00Z","subject":"s","data":1}` + "\n"
 	content := fmt.Sprintf(`{ "v":1,"new":{"a":[1]}, "kind":"data","segment":1,"frame":1,"first":1,"last":1,"count":1,"sha256":"%s"}`, Hash(sha(body)))
