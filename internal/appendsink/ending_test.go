@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -221,6 +222,53 @@ func TestHeldOverASealAtTheEnd(t *testing.T) {
 		if err := stop(); err != nil {
 			t.Error(err)
 		}
+		w.idle()
+	})
+}
+
+// A series may come to forget events between an event's getting its memory and its
+// being taken: it must not stand behind those that are gone.
+func TestNothingBehindAForgottenEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 12, 1)
+		w.budget = NewBudget(1 << 10)
+		l := w.lane()
+		set, ctx, stop := running(t, l)
+		var on atomic.Bool
+		w.store.SetFault(func(string, string, int) objecttest.Fault {
+			if on.Load() {
+				return objecttest.NotApplied()
+			}
+			return objecttest.Fault{}
+		})
+		on.Store(true)
+		add(t, l, set, ctx, 1, 5)
+		time.Sleep(time.Second)
+		set.mu.Lock()
+		s := set.series["e/0"]
+		set.mu.Unlock()
+		// Called as soon as the next event has its memory.
+		once := false
+		defer w.budget.subscribe(func() {
+			if !once {
+				once = true
+				s.held(errors.New("something about this very object"))
+			}
+		})()
+		add(t, l, set, ctx, 6, 6)
+		set.mu.Lock()
+		queued, forgot := len(s.queue), s.forgot
+		set.mu.Unlock()
+		if !once || !forgot || queued != 0 {
+			t.Errorf("held: %v, events forgotten: %v; %d batches wait", once, forgot, queued)
+		}
+		on.Store(false)
+		time.Sleep(5 * time.Minute)
+		if err := stop(); !errors.Is(err, ErrReplay) {
+			t.Errorf("the epoch ended with %v, want ErrReplay", err)
+		}
+		finishes(t, l)
+		w.check()
 		w.idle()
 	})
 }

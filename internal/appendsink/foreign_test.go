@@ -146,6 +146,9 @@ func TestDeletedWhileAsleep(t *testing.T) {
 			if len(got) != len(want) {
 				t.Errorf("%d segments gone: the series has %d events, had %d", gone, len(got), len(want))
 			}
+			if w.m.Breaks.Load() != 0 {
+				t.Errorf("%d segments gone: %d breaks; the series was further, nothing was lost", gone, w.m.Breaks.Load())
+			}
 			w.publish(3)
 			finishes(t, zombie)
 			if got := w.archived()["e/0"]; len(got) != len(want)+3 {

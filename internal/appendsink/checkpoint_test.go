@@ -1,0 +1,55 @@
+package appendsink
+
+import (
+	"testing"
+
+	"ossuary/internal/ledger"
+)
+
+// Of two checkpoints of a series the one that is further stays, whoever writes
+// last.
+func TestCheckpointThatIsFurtherStays(t *testing.T) {
+	for name, c := range map[string]struct{ theirs, ours, want ledger.Tail }{
+		"theirs":         {ledger.Tail{Segment: 1, Position: 20}, ledger.Tail{Segment: 1, Position: 10}, ledger.Tail{Segment: 1, Position: 20}},
+		"ours":           {ledger.Tail{Segment: 1, Position: 10}, ledger.Tail{Segment: 1, Position: 20}, ledger.Tail{Segment: 1, Position: 20}},
+		"their segment":  {ledger.Tail{Segment: 2, Position: 0}, ledger.Tail{Segment: 1, Position: 20}, ledger.Tail{Segment: 2, Position: 0}},
+		"our segment":    {ledger.Tail{Segment: 1, Position: 20}, ledger.Tail{Segment: 2, Position: 0}, ledger.Tail{Segment: 2, Position: 0}},
+		"none was there": {ours: ledger.Tail{Segment: 1, Position: 5}, want: ledger.Tail{Segment: 1, Position: 5}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, 0, 1)
+			set := w.lane().newSet()
+			if c.theirs.Segment > 0 { // written since the set loaded what it knows
+				if _, err := w.ledger.PutTail(t.Context(), "S", "0", "e/0", c.theirs, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+			set.point.note("e/0", c.ours)
+			if err := set.point.flush(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if got := w.ledger.copy()["e/0"].Tail; got != c.want {
+				t.Errorf("the ledger has segment %d at %d, want segment %d at %d", got.Segment, got.Position, c.want.Segment, c.want.Position)
+			}
+		})
+	}
+}
+
+// A sealed series is needed in the ledger as long as events that it holds may
+// come again.
+func TestSealedSeriesStaysUntilTheFloor(t *testing.T) {
+	w := newWorld(t, 0, 1)
+	set := w.lane().newSet()
+	floor := uint64(9)
+	set.opt.Floor = func() uint64 { return floor }
+	set.point.note("e/0", ledger.Tail{Segment: 2, Sealed: true, Last: 10})
+	for _, there := range []bool{true, false} {
+		if err := set.point.flush(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := w.ledger.copy()["e/0"]; ok != there {
+			t.Errorf("floor %d: the ledger has the series: %v, want %v", floor, ok, there)
+		}
+		floor++
+	}
+}
