@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"ossuary/e2e/rig"
 	"ossuary/internal/ossemu"
 )
 
@@ -19,8 +20,8 @@ func TestStoreInDoubt(t *testing.T) {
 	w := newWorld(t)
 	a := w.instance("a", settings{ossTimeout: 400 * time.Millisecond})
 	p := w.publish(n.events)
-	a.start()
-	w.store.reseed(w.seed)
+	a.Start()
+	w.store.Reseed(w.seed)
 	for _, r := range []ossemu.Rule{
 		{ID: "500 after", Op: "append", When: "after", Action: "error", Probability: 0.06},
 		{ID: "503 before", Op: "append", Action: "error", Status: 503, Code: "ServiceUnavailable", Probability: 0.04},
@@ -34,33 +35,33 @@ func TestStoreInDoubt(t *testing.T) {
 		{ID: "read cut", Op: "get", Action: "cut", CutAfter: 1000, Probability: 0.2},
 		{ID: "list 500", Op: "list", Action: "error", Probability: 0.1},
 	} {
-		w.store.fault(r)
+		w.store.Fault(r)
 	}
-	p.pace(n.events / 3)
+	p.Pace(n.events / 3)
 	last := w.paced(p)
-	a.waitFloor(last)
+	a.WaitFloor(last)
 	fired := map[string]int{}
-	for _, r := range w.store.faults() {
+	for _, r := range w.store.Faults() {
 		fired[r.ID] = r.Fired
 	}
-	w.store.clearFaults()
+	w.store.ClearFaults()
 	t.Logf("faults: %v", fired)
 	t.Logf("%.0f appends confirmed, %.0f in doubt, %.0f refused, %.0f frames adopted", w.metric("ossuary_appends_total"),
 		w.metric("ossuary_append_doubts_total"), w.metric("ossuary_append_refusals_total"), w.metric("ossuary_adopted_frames_total"))
 	if fired["500 after"] == 0 || fired["cut after"] == 0 || w.metric("ossuary_adopted_frames_total") == 0 {
 		t.Error("no lost response had to be found in the object: this proves nothing")
 	}
-	a.stop()
+	a.Stop()
 	w.prove()
 }
 
 // paced is published without hurrying a publisher that keeps a pace.
-func (w *world) paced(p *publisher) uint64 {
+func (w *world) paced(p *rig.Publisher) uint64 {
 	w.t.Helper()
 	select {
-	case <-p.done:
+	case <-p.Done:
 	case <-time.After(patience):
-		w.t.Fatalf("the publisher has %d of %d acknowledgements", p.acked(), p.total)
+		w.t.Fatalf("the publisher has %d of %d acknowledgements", p.Acked(), p.Total)
 	}
 	return w.published()
 }
@@ -69,8 +70,8 @@ func (w *world) paced(p *publisher) uint64 {
 // when an epoch ends, while others are far ahead of them.
 func (w *world) slowSeries() {
 	w.t.Helper()
-	for _, key := range []string{keyPrefix + "blobs/*", keyPrefix + "audit/eu*", keyPrefix + "lines/*"} {
-		w.store.fault(ossemu.Rule{Op: "append", Key: key, Action: "delay", Delay: ossemu.Duration(1200 * time.Millisecond), Probability: 0.5})
+	for _, key := range []string{rig.KeyPrefix + "blobs/*", rig.KeyPrefix + "audit/eu*", rig.KeyPrefix + "lines/*"} {
+		w.store.Fault(ossemu.Rule{Op: "append", Key: key, Action: "delay", Delay: ossemu.Duration(1200 * time.Millisecond), Probability: 0.5})
 	}
 }
 
@@ -83,35 +84,35 @@ func TestNATSConnectionLost(t *testing.T) {
 	w := newWorld(t)
 	a := w.instance("a", settings{})
 	p := w.publish(n.events)
-	a.start()
+	a.Start()
 	w.slowSeries()
 	step := n.events / (n.rounds + 1)
 	for round := range n.rounds {
-		before := w.natsProxy.cutCount()
+		before := w.natsProxy.CutCount()
 		// In the middle of what is delivered now.
-		w.natsProxy.cutAfter(1 + w.rand.IntN(step*150))
-		p.release((round + 1) * step)
-		eventually(t, patience, "the connection is cut", func() (bool, string) { return w.natsProxy.cutCount() > before, "" })
+		w.natsProxy.CutAfter(1 + w.rand.IntN(step*150))
+		p.Release((round + 1) * step)
+		rig.Eventually(t, patience, "the connection is cut", func() (bool, string) { return w.natsProxy.CutCount() > before, "" })
 		switch round % 3 {
 		case 1: // then the network stands still, and is cut again
-			a.waitFor("events under way", func(s status) bool { return s.Delivered > uint64(round*step) })
-			w.natsProxy.freeze()
-			p.release((round+1)*step + step/2)
+			a.WaitFor("events under way", func(s rig.Status) bool { return s.Delivered > uint64(round*step) })
+			w.natsProxy.Freeze()
+			p.Release((round+1)*step + step/2)
 			time.Sleep(time.Duration(w.rand.IntN(700)) * time.Millisecond) // so long does it
-			w.natsProxy.cut()
-			w.natsProxy.thaw()
+			w.natsProxy.Cut()
+			w.natsProxy.Thaw()
 		case 2: // it stays away for a while
-			w.natsProxy.block()
-			eventually(t, patience, "the outage is noticed", func() (bool, string) { return a.ready() == http.StatusServiceUnavailable, "" })
-			w.natsProxy.unblock()
+			w.natsProxy.Block()
+			rig.Eventually(t, patience, "the outage is noticed", func() (bool, string) { return a.Ready() == http.StatusServiceUnavailable, "" })
+			w.natsProxy.Unblock()
 		}
 	}
-	a.waitFloor(w.published())
-	t.Logf("%d cuts; %.0f epochs; %.0f events came again", w.natsProxy.cutCount(), w.metric("ossuary_epochs_total"), w.metric("ossuary_redelivered_events_total"))
+	a.WaitFloor(w.published())
+	t.Logf("%d cuts; %.0f epochs; %.0f events came again", w.natsProxy.CutCount(), w.metric("ossuary_epochs_total"), w.metric("ossuary_redelivered_events_total"))
 	if w.metric("ossuary_epochs_total") < 2 {
 		t.Error("no epoch ended: this proves nothing")
 	}
-	a.stop()
+	a.Stop()
 	w.prove()
 }
 
@@ -122,21 +123,21 @@ func TestNATSKilled(t *testing.T) {
 	w := newWorld(t)
 	a := w.instance("a", settings{})
 	p := w.publish(n.events)
-	a.start()
+	a.Start()
 	w.slowSeries()
 	step := n.events / (n.rounds + 1)
 	for round := range n.rounds {
-		p.release((round + 1) * step)
+		p.Release((round + 1) * step)
 		some := uint64(round*step + 1 + w.rand.IntN(step/2))
-		a.waitFor("events under way", func(s status) bool { return s.Delivered >= some })
-		p.release((round+1)*step + step/2)
-		w.nats.kill()
-		w.nats.start()
+		a.WaitFor("events under way", func(s rig.Status) bool { return s.Delivered >= some })
+		p.Release((round+1)*step + step/2)
+		w.nats.Kill()
+		w.nats.Start()
 	}
-	a.waitFloor(w.published())
+	a.WaitFloor(w.published())
 	t.Logf("%d kills; %d messages published more than once; %.0f epochs; %.0f events came again",
-		n.rounds, p.retried.Load(), w.metric("ossuary_epochs_total"), w.metric("ossuary_redelivered_events_total"))
-	a.stop()
+		n.rounds, p.Retried(), w.metric("ossuary_epochs_total"), w.metric("ossuary_redelivered_events_total"))
+	a.Stop()
 	w.prove()
 }
 
@@ -147,19 +148,19 @@ func TestStoreKilled(t *testing.T) {
 	w := newWorld(t)
 	a := w.instance("a", settings{})
 	p := w.publish(n.events)
-	a.start()
+	a.Start()
 	step := n.events / (n.rounds + 1)
 	for round := range n.rounds {
-		p.release((round + 1) * step)
+		p.Release((round + 1) * step)
 		some := int64(1 + w.rand.IntN(step/2))
-		a.waitFor("events under way", func(s status) bool { return s.Archived >= some })
-		w.store.kill()
-		p.release((round+1)*step + step/2)
-		w.store.start()
+		a.WaitFor("events under way", func(s rig.Status) bool { return s.Archived >= some })
+		w.store.Kill()
+		p.Release((round+1)*step + step/2)
+		w.store.Start()
 	}
-	a.waitFloor(w.published())
+	a.WaitFloor(w.published())
 	t.Logf("%d kills; %.0f appends in doubt, %.0f refused, %.0f frames adopted", n.rounds,
 		w.metric("ossuary_append_doubts_total"), w.metric("ossuary_append_refusals_total"), w.metric("ossuary_adopted_frames_total"))
-	a.stop()
+	a.Stop()
 	w.prove()
 }

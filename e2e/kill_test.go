@@ -7,41 +7,43 @@ import (
 	"fmt"
 	"testing"
 	"time"
+
+	"ossuary/e2e/rig"
 )
 
 // killed starts and kills a, each time with events under way, while p publishes.
 // whileDown runs between a kill and the next start. Afterwards a runs and
 // everything has been archived.
-func (w *world) killed(a *instance, p *publisher, rounds int, whileDown func(round int)) {
+func (w *world) killed(a *instance, p *rig.Publisher, rounds int, whileDown func(round int)) {
 	w.t.Helper()
-	step := p.total / (rounds + 1)
+	step := p.Total / (rounds + 1)
 	open := 0
 	for round := range rounds {
-		a.start()
-		p.release((round + 1) * step)
+		a.Start()
+		p.Release((round + 1) * step)
 		// Somewhere in what is published now, and an arbitrary moment later.
 		some := uint64(1 + w.rand.IntN(step*9/10))
-		var at status
-		a.waitFor(fmt.Sprintf("%d events under way in round %d", some, round), func(s status) bool {
+		var at rig.Status
+		a.WaitFor(fmt.Sprintf("%d events under way in round %d", some, round), func(s rig.Status) bool {
 			at = s
 			return s.Delivered >= some
 		})
 		time.Sleep(time.Duration(w.rand.IntN(60)) * time.Millisecond) // at any moment of an append
-		if s, err := a.status(); err == nil {
+		if s, err := a.Status(); err == nil {
 			at = s
 		}
-		a.kill()
-		w.t.Logf("kill %d: %d published, %d delivered in this life, %d of them archived in %d appends", round+1, p.acked(), at.Delivered, at.Archived, at.Appends)
+		a.Kill()
+		w.t.Logf("kill %d: %d published, %d delivered in this life, %d of them archived in %d appends", round+1, p.Acked(), at.Delivered, at.Archived, at.Appends)
 		if at.Delivered > uint64(at.Archived) {
 			open++
 		}
-		p.release((round+1)*step + step/2) // publishing goes on meanwhile
+		p.Release((round+1)*step + step/2) // publishing goes on meanwhile
 		if whileDown != nil {
 			whileDown(round)
 		}
 	}
-	a.start()
-	a.waitFloor(w.published())
+	a.Start()
+	a.WaitFloor(w.published())
 	w.t.Logf("%d kills, %d with events in memory; %.0f events came again, %.0f frames adopted",
 		rounds, open, w.metric("ossuary_redelivered_events_total"), w.metric("ossuary_adopted_frames_total"))
 	if w.metric("ossuary_redelivered_events_total")+w.metric("ossuary_adopted_frames_total") == 0 {
@@ -56,7 +58,7 @@ func TestKilled(t *testing.T) {
 	w := newWorld(t)
 	a := w.instance("a", settings{})
 	w.killed(a, w.publish(n.events), n.rounds, nil)
-	a.kill() // verify must not need a clean stop
+	a.Kill() // verify must not need a clean stop
 	w.prove()
 }
 
@@ -68,7 +70,7 @@ func TestKilledLedgerDeleted(t *testing.T) {
 	w := newWorld(t)
 	a := w.instance("a", settings{})
 	w.killed(a, w.publish(n.events), n.rounds, func(int) { w.deleteLedger() })
-	a.stop()
+	a.Stop()
 	w.prove()
 }
 
@@ -79,20 +81,20 @@ func TestLedgerDeletedWhileRunning(t *testing.T) {
 	w := newWorld(t)
 	a := w.instance("a", settings{})
 	p := w.publish(n.events)
-	a.start()
+	a.Start()
 	for round := range n.rounds {
-		p.release((round + 1) * n.events / (n.rounds + 1))
-		a.waitFor("events under way", func(s status) bool { return s.Archived > int64(round*n.events/(n.rounds+1)/2) })
+		p.Release((round + 1) * n.events / (n.rounds + 1))
+		a.WaitFor("events under way", func(s rig.Status) bool { return s.Archived > int64(round*n.events/(n.rounds+1)/2) })
 		w.deleteLedger()
-		eventually(t, patience, "the ledger is there again", func() (bool, string) { return w.ledgerFloor() > 0, "" })
+		rig.Eventually(t, patience, "the ledger is there again", func() (bool, string) { return w.ledgerFloor() > 0, "" })
 	}
-	a.waitFloor(w.published())
-	eventually(t, patience, "the ledger is there again, with the floor", func() (bool, string) {
-		s, err := a.status()
+	a.WaitFloor(w.published())
+	rig.Eventually(t, patience, "the ledger is there again, with the floor", func() (bool, string) {
+		s, err := a.Status()
 		floor := w.ledgerFloor()
 		return err == nil && floor > 0 && floor == s.Floor, fmt.Sprintf("ledger %d, status %+v %v", floor, s, err)
 	})
-	a.stop()
+	a.Stop()
 	w.prove()
 }
 
@@ -100,7 +102,7 @@ func (w *world) deleteLedger() {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
 	defer cancel()
-	if err := w.js.DeleteKeyValue(ctx, ledgerBucket); err != nil {
+	if err := w.js.DeleteKeyValue(ctx, rig.LedgerBucket); err != nil {
 		w.t.Fatalf("deleting the ledger: %v", err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"ossuary/e2e/rig"
 	"ossuary/internal/ossemu"
 )
 
@@ -19,37 +20,37 @@ func TestTwoInstancesWithoutLease(t *testing.T) {
 	a := w.instance("a", settings{leaseDisabled: true})
 	b := w.instance("b", settings{leaseDisabled: true})
 	p := w.publish(n.events)
-	a.start()
-	b.start()
+	a.Start()
+	b.Start()
 	step := n.events / (n.rounds + 1)
 	for round := range n.rounds {
-		p.release((round + 1) * step)
+		p.Release((round + 1) * step)
 		// Neither may fall behind so far that it only finds what is there.
 		for _, i := range []*instance{a, b} {
-			i.waitFor("events under way", func(s status) bool { return s.Delivered >= uint64(step/4) })
+			i.WaitFor("events under way", func(s rig.Status) bool { return s.Delivered >= uint64(step/4) })
 		}
 		victim := []*instance{a, b}[w.rand.IntN(2)]
-		victim.kill()
-		p.release((round+1)*step + step/2)
-		victim.start()
+		victim.Kill()
+		p.Release((round+1)*step + step/2)
+		victim.Start()
 	}
 	last := w.published()
-	a.waitFloor(last)
-	b.waitFloor(last)
+	a.WaitFloor(last)
+	b.WaitFloor(last)
 	for _, i := range []*instance{a, b} {
-		archived := i.metric("ossuary_events_archived_total")
+		archived := i.Metric("ossuary_events_archived_total")
 		t.Logf("%s: %.0f events in its own appends, %.0f appends refused, %.0f frames adopted with %.0f waiting events, %.0f found archived before sending",
-			i.name, archived, i.metric("ossuary_append_refusals_total"), i.metric("ossuary_adopted_frames_total"),
-			i.metric("ossuary_adopted_events_total"), i.metric("ossuary_redelivered_events_total"))
-		if refused := i.metric("ossuary_append_refusals_total"); archived == 0 && refused == 0 {
-			t.Errorf("%s neither appended nor was refused: it did not take part", i.name)
+			i.Name, archived, i.Metric("ossuary_append_refusals_total"), i.Metric("ossuary_adopted_frames_total"),
+			i.Metric("ossuary_adopted_events_total"), i.Metric("ossuary_redelivered_events_total"))
+		if refused := i.Metric("ossuary_append_refusals_total"); archived == 0 && refused == 0 {
+			t.Errorf("%s neither appended nor was refused: it did not take part", i.Name)
 		}
 	}
 	if w.metric("ossuary_adopted_frames_total") == 0 || w.metric("ossuary_append_refusals_total") == 0 {
 		t.Error("no frame was adopted: the two have not met")
 	}
-	a.stop()
-	b.stop()
+	a.Stop()
+	b.Stop()
 	w.prove()
 }
 
@@ -62,57 +63,57 @@ func TestPausedAndOvertaken(t *testing.T) {
 	one := w.instance("a", settings{})
 	other := w.instance("b", settings{})
 	p := w.publish(n.events)
-	one.start()
-	one.waitFor("runs", func(s status) bool { return s.State == "running" })
-	other.start()
-	other.waitFor("stands by", func(s status) bool { return s.State == "standby" })
+	one.Start()
+	one.WaitFor("runs", func(s rig.Status) bool { return s.State == "running" })
+	other.Start()
+	other.WaitFor("stands by", func(s rig.Status) bool { return s.State == "standby" })
 	step := n.events / (n.rounds + 1)
 	// Appends take a while, so that the pause finds some in flight.
-	w.store.fault(ossemu.Rule{Op: "append", Action: "delay", Delay: ossemu.Duration(20 * time.Millisecond), Probability: 0.5})
+	w.store.Fault(ossemu.Rule{Op: "append", Action: "delay", Delay: ossemu.Duration(20 * time.Millisecond), Probability: 0.5})
 	var before uint64
 	for round := range n.rounds {
 		// On a slow machine the lease may change hands by itself.
-		eventually(t, patience, "one runs and the other stands by", func() (bool, string) {
-			s, err := one.status()
-			o, oerr := other.status()
+		rig.Eventually(t, patience, "one runs and the other stands by", func() (bool, string) {
+			s, err := one.Status()
+			o, oerr := other.Status()
 			if s.State == "standby" && o.State == "running" {
 				one, other, s, o = other, one, o, s
 			}
 			before = s.Delivered
 			return err == nil && oerr == nil && s.State == "running" && o.State == "standby", fmt.Sprintf("%+v, %+v", s, o)
 		})
-		p.release((round + 1) * step)
+		p.Release((round + 1) * step)
 		some := before + uint64(1+w.rand.IntN(step/4))
-		one.waitFor("events under way", func(s status) bool { return s.Delivered >= some && s.Delivered > uint64(s.Archived) })
-		held, err := one.status()
+		one.WaitFor("events under way", func(s rig.Status) bool { return s.Delivered >= some && s.Delivered > uint64(s.Archived) })
+		held, err := one.Status()
 		if err != nil {
 			t.Fatal(err)
 		}
 		epoch := held.Epoch
-		one.pause()
-		p.release((round+1)*step + step/2)
-		s, err := other.status()
+		one.Pause()
+		p.Release((round+1)*step + step/2)
+		s, err := other.Status()
 		if err != nil {
 			t.Fatal(err)
 		}
 		before = s.Delivered
-		other.waitFor("takes over and archives", func(s status) bool {
+		other.WaitFor("takes over and archives", func(s rig.Status) bool {
 			return s.State == "running" && s.Delivered > before+uint64(step/4)
 		})
-		one.resume()
-		one.waitFor("notices", func(s status) bool { return s.State != "running" || s.Epoch > epoch })
+		one.Resume()
+		one.WaitFor("notices", func(s rig.Status) bool { return s.State != "running" || s.Epoch > epoch })
 		one, other = other, one
 	}
 	last := w.published()
-	eventually(t, patience, "all is archived", func() (bool, string) {
-		s, err := one.status()
-		o, oerr := other.status()
+	rig.Eventually(t, patience, "all is archived", func() (bool, string) {
+		s, err := one.Status()
+		o, oerr := other.Status()
 		return err == nil && oerr == nil && max(s.Floor, o.Floor) >= last, fmt.Sprintf("%d: %+v, %+v", last, s, o)
 	})
 	t.Logf("%d pauses: %.0f appends refused, %.0f in doubt, %.0f frames adopted with %.0f waiting events", n.rounds,
 		w.metric("ossuary_append_refusals_total"), w.metric("ossuary_append_doubts_total"),
 		w.metric("ossuary_adopted_frames_total"), w.metric("ossuary_adopted_events_total"))
-	one.stop()
-	other.stop()
+	one.Stop()
+	other.Stop()
 	w.prove()
 }

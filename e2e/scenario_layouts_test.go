@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+
+	"ossuary/e2e/reader"
+	"ossuary/e2e/rig"
 )
 
 const regionRoutes = `      - name: regions
@@ -49,37 +52,37 @@ func TestRoutesChangeUnderPausedWriter(t *testing.T) {
 			w := newWorld(t)
 			old := w.instance("old", settings{routes: regionRoutes, leaseDisabled: noLease})
 			n := sized(t, size{events: 1500}, size{events: 10000}, size{events: 50000}).events
-			old.start()
+			old.Start()
 			w.put(n, mixed("before"))
-			old.waitFloor(uint64(n))
+			old.WaitFloor(uint64(n))
 			// It shall fall asleep with events in flight: the store holds its
 			// appends back.
-			w.storeProxy.freeze()
+			w.storeProxy.Freeze()
 			w.put(n/2, mixed("in flight"))
-			old.waitFor("events in its hands", func(s status) bool { return s.Open >= 100 })
-			old.pause()
-			w.storeProxy.thaw()
+			old.WaitFor("events in its hands", func(s rig.Status) bool { return s.Open >= 100 })
+			old.Pause()
+			w.storeProxy.Thaw()
 
 			next := w.instance("new", settings{routes: kindRoutes, leaseDisabled: noLease})
-			next.start()
+			next.Start()
 			w.put(n, mixed("after"))
-			next.waitFor("the new routes hold", func(s status) bool { return s.Floor >= uint64(n+n/2) })
-			old.resume()
+			next.WaitFor("the new routes hold", func(s rig.Status) bool { return s.Floor >= uint64(n+n/2) })
+			old.Resume()
 			// Enough events that the old writer's horizon cannot cover them.
 			limit := time.Now().Add(patience)
 			total := 2*n + n/2
-			for old.alive() && time.Now().Before(limit) {
+			for old.Alive() && time.Now().Before(limit) {
 				w.put(500, mixed("until the old writer notices"))
 				total += 500
 			}
-			if code := old.wait(patience); code != 2 {
+			if code := old.Wait(patience); code != 2 {
 				t.Errorf("the old writer ended with code %d", code)
 			}
-			if tail := old.logTail(1); !strings.HasPrefix(tail, "consumer: ") || !strings.Contains(tail, "another instance switched this archive to layout 2") ||
+			if tail := old.LogTail(1); !strings.HasPrefix(tail, "consumer: ") || !strings.Contains(tail, "another instance switched this archive to layout 2") ||
 				!strings.Contains(tail, "give this instance the newer configuration") {
 				t.Errorf("the old writer's last words: %s", tail)
 			}
-			s := w.control(streamName)
+			s := w.control(rig.StreamName)
 			if len(s.Layouts) != 2 {
 				t.Fatalf("layouts: %+v", s.Layouts)
 			}
@@ -88,13 +91,13 @@ func TestRoutesChangeUnderPausedWriter(t *testing.T) {
 				w.put(short, mixed("beyond the switch"))
 				total += short
 			}
-			next.waitFloor(uint64(total))
-			next.stop()
+			next.WaitFloor(uint64(total))
+			next.Stop()
 			t.Logf("layout 2 holds since sequence %d of %d", since, total)
 			if since <= uint64(n) || since > uint64(total) {
 				t.Errorf("layout 2 holds since %d", since)
 			}
-			want := w.messages(streamName, func(subject string, seq uint64) string {
+			want := w.messages(rig.StreamName, func(subject string, seq uint64) string {
 				part := strings.Split(subject, ".")
 				if seq < since {
 					return "regions/" + part[1]
@@ -125,21 +128,21 @@ func TestCodecChangeWithoutLedgerAndFirstSegment(t *testing.T) {
 	series := func(subject string, _ uint64) string { return "kinds/" + strings.Split(subject, ".")[2] }
 	n := sized(t, size{events: 2000}, size{events: 10000}, size{events: 50000}).events
 	a := w.instance("a", settings{routes: sectors("gzip")})
-	a.start()
+	a.Start()
 	w.put(n, mixed("gzip"))
-	a.waitFloor(uint64(n))
-	a.stop()
+	a.WaitFloor(uint64(n))
+	a.Stop()
 	before := a.clean(n)
 
 	w.deleteLedger()
 	const gone = "kinds/order.000001.ndjson.gz"
-	lost := must(readSegment(filepath.Join(w.objects(), filepath.FromSlash(gone)), "ndjson.gz"))
+	lost := rig.Must(reader.ReadSegment(filepath.Join(w.objects(), filepath.FromSlash(gone)), "ndjson.gz"))
 	if err := os.Remove(filepath.Join(w.objects(), filepath.FromSlash(gone))); err != nil {
 		t.Fatal(err)
 	}
 	highest := map[string]string{}
 	for _, s := range []string{"order", "audit", "note"} {
-		found := must(fs.Glob(os.DirFS(w.objects()), "kinds/"+s+".*.ndjson.gz"))
+		found := rig.Must(fs.Glob(os.DirFS(w.objects()), "kinds/"+s+".*.ndjson.gz"))
 		if len(found) < 3 {
 			t.Fatalf("%s has too few segments: %v", s, found)
 		}
@@ -147,10 +150,10 @@ func TestCodecChangeWithoutLedgerAndFirstSegment(t *testing.T) {
 	}
 
 	b := w.instance("b", settings{routes: sectors("zstd")})
-	b.start()
+	b.Start()
 	w.put(n, mixed("zstd"))
-	b.waitFloor(uint64(2 * n))
-	b.stop()
+	b.WaitFloor(uint64(2 * n))
+	b.Stop()
 	for s, key := range highest {
 		var number int
 		fmt.Sscanf(strings.TrimPrefix(key, "kinds/"+s+"."), "%d", &number)
@@ -159,15 +162,15 @@ func TestCodecChangeWithoutLedgerAndFirstSegment(t *testing.T) {
 			t.Errorf("%s does not go on behind its highest segment: %v", s, err)
 		}
 	}
-	if again := must(fs.Glob(os.DirFS(w.objects()), "kinds/order.000001.*")); len(again) > 0 {
+	if again := rig.Must(fs.Glob(os.DirFS(w.objects()), "kinds/order.000001.*")); len(again) > 0 {
 		t.Errorf("the deleted segment was made again: %v", again)
 	}
-	want := w.messages(streamName, series)
+	want := w.messages(rig.StreamName, series)
 	for _, l := range lost {
-		delete(want, l.seq)
+		delete(want, l.Seq)
 	}
 	r := b.clean(2*n - len(lost))
-	if !says(r.Notes, keyPrefix+strings.Replace(gone, "000001", "000002", 1), "the segments before it were removed") {
+	if !says(r.Notes, rig.KeyPrefix+strings.Replace(gone, "000001", "000002", 1), "the segments before it were removed") {
 		t.Errorf("verify does not tell what was removed: %+v", r.Notes)
 	}
 	if r.Segments <= before.Segments {

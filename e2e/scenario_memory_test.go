@@ -14,22 +14,23 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"ossuary/e2e/rig"
 	"ossuary/internal/ossemu"
 )
 
 // resident is the most memory that a process ever had, in bytes.
-func (p *process) resident() int64 {
-	p.t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+func (i *instance) resident() int64 {
+	i.t.Helper()
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", i.PID()))
 	if err != nil {
-		p.t.Fatal(err)
+		i.t.Fatal(err)
 	}
 	for l := range strings.Lines(string(b)) {
 		if f := strings.Fields(l); len(f) == 3 && f[0] == "VmHWM:" {
-			return must(strconv.ParseInt(f[1], 10, 64)) << 10
+			return rig.Must(strconv.ParseInt(f[1], 10, 64)) << 10
 		}
 	}
-	p.t.Fatal("no VmHWM")
+	i.t.Fatal("no VmHWM")
 	return 0
 }
 
@@ -48,9 +49,9 @@ func TestMemoryStaysBounded(t *testing.T) {
         subjects: ["ev.>"]
         series: "memory/{{token(2)}}"
 `})
-	a.start()
-	a.waitFor("it runs", func(s status) bool { return s.State == "running" })
-	w.store.fault(ossemu.Rule{Op: "append", Key: "*/memory/*", Action: "error", Status: 503, Code: "ServiceUnavailable"})
+	a.Start()
+	a.WaitFor("it runs", func(s rig.Status) bool { return s.State == "running" })
+	w.store.Fault(ossemu.Rule{Op: "append", Key: "*/memory/*", Action: "error", Status: 503, Code: "ServiceUnavailable"})
 
 	// Nothing that compresses well: what is sent is as large as what waits.
 	noise := make([]byte, 1<<20)
@@ -72,8 +73,8 @@ func TestMemoryStaysBounded(t *testing.T) {
 	})
 
 	var used int64
-	eventually(t, patience, "the budget is full", func() (bool, string) {
-		b, err := a.get("/status")
+	rig.Eventually(t, patience, "the budget is full", func() (bool, string) {
+		b, err := a.Get("/status")
 		var doc struct{ Memory struct{ Used int64 } }
 		if err == nil {
 			err = json.Unmarshal(b, &doc)
@@ -82,9 +83,9 @@ func TestMemoryStaysBounded(t *testing.T) {
 		return used > limit*8/10, fmt.Sprint(used, err)
 	})
 	atRest := a.resident()
-	w.store.clearFaults()
-	eventually(t, patience+time.Duration(backlog>>20)*100*time.Millisecond, "the backlog is archived", func() (bool, string) {
-		s, err := a.status()
+	w.store.ClearFaults()
+	rig.Eventually(t, patience+time.Duration(backlog>>20)*100*time.Millisecond, "the backlog is archived", func() (bool, string) {
+		s, err := a.Status()
 		return err == nil && s.Floor >= uint64(n), fmt.Sprintf("%+v %v", s, err)
 	})
 	peak := a.resident()
@@ -96,8 +97,8 @@ func TestMemoryStaysBounded(t *testing.T) {
 	if used > limit+4<<20 { // a batch's buffer may have grown with its last event
 		t.Errorf("%d bytes wait, limits.memory is %d", used, limit)
 	}
-	a.stop()
-	want := w.messages(streamName, func(subject string, _ uint64) string { return "memory/" + strings.TrimPrefix(subject, "ev.") })
+	a.Stop()
+	want := w.messages(rig.StreamName, func(subject string, _ uint64) string { return "memory/" + strings.TrimPrefix(subject, "ev.") })
 	a.clean(n)
 	w.same("everything", w.read(w.objects()), want)
 }

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"ossuary/e2e/rig"
 )
 
 // snapshot is all that a start which is refused must leave as it is: the
@@ -27,7 +29,7 @@ func (w *world) snapshot() string {
 	var out []string
 	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
 	defer cancel()
-	for _, name := range []string{streamName, "KV_" + ledgerBucket} {
+	for _, name := range []string{rig.StreamName, "KV_" + rig.LedgerBucket} {
 		s := w.stream(name)
 		st := s.CachedInfo().State
 		out = append(out, fmt.Sprintf("%s: %d messages %d-%d, %d consumers", name, st.Msgs, st.FirstSeq, st.LastSeq, st.Consumers))
@@ -40,7 +42,7 @@ func (w *world) snapshot() string {
 			w.t.Fatal(list.Err())
 		}
 	}
-	err := filepath.WalkDir(filepath.Join(w.dir, "oss", bucketName), func(file string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(filepath.Join(w.dir, "oss", rig.BucketName), func(file string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
@@ -91,14 +93,14 @@ func TestRefusedStarts(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	a := w.instance("a", settings{routes: plainRoutes})
-	a.start()
+	a.Start()
 	w.put(300, numbered("ev.x", "archived", 3))
-	a.waitFloor(300)
-	a.stop()
+	a.WaitFloor(300)
+	a.Stop()
 	w.put(100, numbered("ev.x", "waiting", 3))
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	other, err := w.stream(streamName).CreateConsumer(ctx, jetstream.ConsumerConfig{Durable: "other", AckPolicy: jetstream.AckExplicitPolicy})
+	other, err := w.stream(rig.StreamName).CreateConsumer(ctx, jetstream.ConsumerConfig{Durable: "other", AckPolicy: jetstream.AckExplicitPolicy})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,16 +131,16 @@ func TestRefusedStarts(t *testing.T) {
 	}{
 		"unknown key":       {"      - name: all", "      - nam: all", []string{"sources[0].routes[0]", "nam", "name"}},
 		"bad value":         {"flush: {size: 16KiB,", "flush: {size: plenty,", []string{"flush.size", "plenty"}},
-		"missing stream":    {"stream: " + streamName, "stream: NOWHERE", []string{"sources[0].stream NOWHERE", "nats stream add NOWHERE"}},
-		"NATS unreachable":  {w.natsProxy.addr, nobody.Addr().String(), []string{"nats.url", "start the server, or correct nats.url"}},
-		"NATS too old":      {w.natsProxy.addr, oldServer(t), []string{"nats.url", "2.9.25", "2.10 or newer", "upgrade"}},
-		"store unreachable": {w.storeProxy.addr, nobody.Addr().String(), []string{"oss.endpoint", "correct oss.endpoint"}},
-		"wrong secret":      {secretKey, "another", []string{"SignatureDoesNotMatch", "correct oss.access_key_id and oss.access_key_secret"}},
-		"wrong bucket":      {"bucket: " + bucketName, "bucket: nobodys", []string{"oss.bucket nobodys", "create the bucket"}},
-		"address in use":    {a.http, taken.Addr().String(), []string{"http.listen", "choose a free address"}},
+		"missing stream":    {"stream: " + rig.StreamName, "stream: NOWHERE", []string{"sources[0].stream NOWHERE", "nats stream add NOWHERE"}},
+		"NATS unreachable":  {w.natsProxy.Addr, nobody.Addr().String(), []string{"nats.url", "start the server, or correct nats.url"}},
+		"NATS too old":      {w.natsProxy.Addr, oldServer(t), []string{"nats.url", "2.9.25", "2.10 or newer", "upgrade"}},
+		"store unreachable": {w.storeProxy.Addr, nobody.Addr().String(), []string{"oss.endpoint", "correct oss.endpoint"}},
+		"wrong secret":      {rig.SecretKey, "another", []string{"SignatureDoesNotMatch", "correct oss.access_key_id and oss.access_key_secret"}},
+		"wrong bucket":      {"bucket: " + rig.BucketName, "bucket: nobodys", []string{"oss.bucket nobodys", "create the bucket"}},
+		"address in use":    {a.HTTP, taken.Addr().String(), []string{"http.listen", "choose a free address"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			text := string(must(os.ReadFile(a.config)))
+			text := string(rig.Must(os.ReadFile(a.Config)))
 			if !strings.Contains(text, c.old) {
 				t.Fatalf("no %q in the configuration", c.old)
 			}
@@ -165,7 +167,7 @@ func TestRefusedStarts(t *testing.T) {
 					t.Errorf("%q is not in the message:\n%s", s, message)
 				}
 			}
-			if strings.Contains(errs, secretKey) {
+			if strings.Contains(errs, rig.SecretKey) {
 				t.Errorf("the secret is told:\n%s", errs)
 			}
 			if after := w.snapshot(); after != before {
@@ -174,8 +176,8 @@ func TestRefusedStarts(t *testing.T) {
 		})
 	}
 	// It was nothing but the configuration.
-	a.start()
-	a.waitFloor(400)
-	a.stop()
+	a.Start()
+	a.WaitFloor(400)
+	a.Stop()
 	a.clean(400)
 }

@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"ossuary/e2e/reader"
+	"ossuary/e2e/rig"
 )
 
 // source is the YAML of a further source, behind settings.routes.
@@ -32,63 +35,63 @@ func TestInterestAndWorkQueue(t *testing.T) {
 	w := newWorld(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	if err := w.js.DeleteStream(ctx, streamName); err != nil {
+	if err := w.js.DeleteStream(ctx, rig.StreamName); err != nil {
 		t.Fatal(err)
 	}
-	w.createStream(jetstream.StreamConfig{Name: streamName, Subjects: []string{"ev.>"}, Retention: jetstream.InterestPolicy})
+	w.createStream(jetstream.StreamConfig{Name: rig.StreamName, Subjects: []string{"ev.>"}, Retention: jetstream.InterestPolicy})
 	w.createStream(jetstream.StreamConfig{Name: "QUEUE", Subjects: []string{"q.>"}, Retention: jetstream.WorkQueuePolicy})
 	a := w.instance("a", settings{routes: plainRoutes + source("QUEUE", "all", "q.>", "queue/{{token(2)}}")})
 	n := sized(t, size{events: 400, rounds: 4}, size{events: 2000, rounds: 6}, size{events: 10000, rounds: 10})
 
 	queued := w.put(n.events, numbered("q", "before anybody reads", 3)) // a work queue keeps it
-	interest := map[uint64]entry{}
+	interest := map[uint64]rig.Entry{}
 	for round := range n.rounds {
 		if round == 0 {
 			a.startAll() // from now on somebody has an interest
 		} else {
-			a.process.start()
+			a.Process.Start()
 		}
 		maps.Copy(interest, w.put(n.events, numbered("ev.x", fmt.Sprint("round ", round), 3)))
 		maps.Copy(queued, w.put(n.events, numbered("q", fmt.Sprint("round ", round), 3)))
 		if round < n.rounds-1 {
 			if round%2 == 1 {
-				a.waitLanes("something was archived", func(l map[string]laneStatus) bool { return l[streamName].Archived > 0 && l["QUEUE"].Archived > 0 })
+				a.waitLanes("something was archived", func(l map[string]rig.Status) bool { return l[rig.StreamName].Archived > 0 && l["QUEUE"].Archived > 0 })
 			}
-			a.process.kill()
+			a.Process.Kill()
 		}
 	}
-	last := func(m map[uint64]entry) (q uint64) {
+	last := func(m map[uint64]rig.Entry) (q uint64) {
 		for seq := range m {
 			q = max(q, seq)
 		}
 		return q
 	}
-	a.waitLanes("all is archived", func(l map[string]laneStatus) bool {
-		return l[streamName].Floor == last(interest) && l["QUEUE"].Floor == last(queued)
+	a.waitLanes("all is archived", func(l map[string]rig.Status) bool {
+		return l[rig.StreamName].Floor == last(interest) && l["QUEUE"].Floor == last(queued)
 	})
-	eventually(t, patience, "the streams are empty", func() (bool, string) {
-		x, y := w.stream(streamName).CachedInfo().State, w.stream("QUEUE").CachedInfo().State
+	rig.Eventually(t, patience, "the streams are empty", func() (bool, string) {
+		x, y := w.stream(rig.StreamName).CachedInfo().State, w.stream("QUEUE").CachedInfo().State
 		return x.Msgs == 0 && y.Msgs == 0, fmt.Sprintf("%+v %+v", x, y)
 	})
-	a.process.stop()
+	a.Process.Stop()
 	a.clean(len(interest) + len(queued))
 
 	all := w.read(w.objects())
-	for prefix, journal := range map[string]map[uint64]entry{"ev.": interest, "q.": queued} {
-		part := all.only(func(l line) bool { return strings.HasPrefix(l.subject, prefix) })
-		want := map[uint64]expected{}
+	for prefix, journal := range map[string]map[uint64]rig.Entry{"ev.": interest, "q.": queued} {
+		part := only(all, func(l reader.Line) bool { return strings.HasPrefix(l.Subject, prefix) })
+		want := map[uint64]reader.Expected{}
 		for seq, e := range journal {
-			series := "queue/" + strings.TrimPrefix(e.subject, "q.")
+			series := "queue/" + strings.TrimPrefix(e.Subject, "q.")
 			if prefix == "ev." {
-				series = plainSeries(e.subject, seq)
+				series = plainSeries(e.Subject, seq)
 			}
-			want[seq] = expected{series: series, subject: e.subject, payload: e.payload}
+			want[seq] = reader.Expected{Series: series, Subject: e.Subject, Payload: e.Payload}
 		}
-		for _, lines := range part.series { // the streams cannot be asked for times any more
+		for _, lines := range part.Series { // the streams cannot be asked for times any more
 			for _, l := range lines {
-				if e, ok := want[l.seq]; ok {
-					e.time = l.time
-					want[l.seq] = e
+				if e, ok := want[l.Seq]; ok {
+					e.Time = l.Time
+					want[l.Seq] = e
 				}
 			}
 		}
@@ -119,27 +122,27 @@ func TestStartOfSources(t *testing.T) {
 		source("BYTIME", m.Time.UTC().Format(time.RFC3339Nano), "time.>", "time/{{token(3)}}")})
 	a.startAll()
 	put("while it runs")
-	a.waitLanes("something was archived", func(l map[string]laneStatus) bool { return l[streamName].Archived > 0 })
-	a.process.kill()
+	a.waitLanes("something was archived", func(l map[string]rig.Status) bool { return l[rig.StreamName].Archived > 0 })
+	a.Process.Kill()
 	put("while it is dead")
-	a.process.start()
-	a.waitLanes("all is archived", func(l map[string]laneStatus) bool {
-		return l[streamName].Floor == uint64(3*n) && l["BYSEQ"].Floor == uint64(3*n) && l["BYTIME"].Floor == uint64(3*n)
+	a.Process.Start()
+	a.waitLanes("all is archived", func(l map[string]rig.Status) bool {
+		return l[rig.StreamName].Floor == uint64(3*n) && l["BYSEQ"].Floor == uint64(3*n) && l["BYTIME"].Floor == uint64(3*n)
 	})
-	a.process.stop()
+	a.Process.Stop()
 
 	all, total := w.read(w.objects()), 0
 	for stream, c := range map[string]struct {
 		subjects, series string
-		in               func(seq uint64, e expected) bool
+		in               func(seq uint64, e reader.Expected) bool
 	}{
-		streamName: {"ev.", "all/", func(seq uint64, _ expected) bool { return seq > uint64(n) }},
-		"BYSEQ":    {"seq.", "seq/", func(seq uint64, _ expected) bool { return seq >= from }},
-		"BYTIME":   {"time.", "time/", func(_ uint64, e expected) bool { return !e.time.Before(m.Time) }},
+		rig.StreamName: {"ev.", "all/", func(seq uint64, _ reader.Expected) bool { return seq > uint64(n) }},
+		"BYSEQ":        {"seq.", "seq/", func(seq uint64, _ reader.Expected) bool { return seq >= from }},
+		"BYTIME":       {"time.", "time/", func(_ uint64, e reader.Expected) bool { return !e.Time.Before(m.Time) }},
 	} {
 		want := w.messages(stream, func(subject string, _ uint64) string { return c.series + strings.Split(subject, ".")[2] })
-		maps.DeleteFunc(want, func(seq uint64, e expected) bool { return !c.in(seq, e) })
-		w.same(stream, all.only(func(l line) bool { return strings.HasPrefix(l.subject, c.subjects) }), want)
+		maps.DeleteFunc(want, func(seq uint64, e reader.Expected) bool { return !c.in(seq, e) })
+		w.same(stream, only(all, func(l reader.Line) bool { return strings.HasPrefix(l.Subject, c.subjects) }), want)
 		total += len(want)
 	}
 	a.clean(total)

@@ -21,23 +21,26 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"ossuary/e2e/reader"
+	"ossuary/e2e/rig"
 )
 
 // put publishes n messages to subjects that subject names, and returns what the
 // stream holds of them once all are stored. Without a server it fails.
-func (w *world) put(n int, message func(i int) *nats.Msg) map[uint64]entry {
+func (w *world) put(n int, message func(i int) *nats.Msg) map[uint64]rig.Entry {
 	w.t.Helper()
-	js, err := jetstream.New(w.js.Conn(), jetstream.WithPublishAsyncMaxPending(publishWindow+1))
+	js, err := jetstream.New(w.js.Conn(), jetstream.WithPublishAsyncMaxPending(rig.PublishWindow+1))
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	out := make(map[uint64]entry, n)
+	out := make(map[uint64]rig.Entry, n)
 	acks := make([]jetstream.PubAckFuture, n)
 	settle := func(i int) {
 		select {
 		case a := <-acks[i].Ok():
 			m := acks[i].Msg()
-			out[a.Sequence] = entry{i, m.Subject, sha256.Sum256(m.Data)}
+			out[a.Sequence] = rig.Entry{Index: i, Subject: m.Subject, Payload: sha256.Sum256(m.Data)}
 			acks[i] = nil
 		case err := <-acks[i].Err():
 			w.t.Fatalf("publishing: %v", err)
@@ -46,14 +49,14 @@ func (w *world) put(n int, message func(i int) *nats.Msg) map[uint64]entry {
 		}
 	}
 	for i := range n {
-		if i >= publishWindow {
-			settle(i - publishWindow)
+		if i >= rig.PublishWindow {
+			settle(i - rig.PublishWindow)
 		}
 		if acks[i], err = js.PublishMsgAsync(message(i)); err != nil {
 			w.t.Fatalf("publishing: %v", err)
 		}
 	}
-	for i := max(0, n-publishWindow); i < n; i++ {
+	for i := max(0, n-rig.PublishWindow); i < n; i++ {
 		settle(i)
 	}
 	return out
@@ -88,35 +91,22 @@ func (w *world) createStream(cfg jetstream.StreamConfig) {
 	}
 }
 
-type laneStatus struct {
-	Source      string
-	Incarnation int
-	status
-}
-
 // lanes are what /status says of all lanes, by source.
-func (i *instance) lanes() (map[string]laneStatus, error) {
-	b, err := i.get("/status")
-	if err != nil {
-		return nil, err
-	}
-	var doc struct{ Lanes []laneStatus }
-	if err := json.Unmarshal(b, &doc); err != nil {
-		return nil, err
-	}
-	out := map[string]laneStatus{}
-	for _, l := range doc.Lanes {
+func (i *instance) lanes() (map[string]rig.Status, error) {
+	all, err := i.Lanes()
+	out := map[string]rig.Status{}
+	for _, l := range all {
 		out[l.Source] = l
 	}
-	return out, nil
+	return out, err
 }
 
 // waitLanes waits for all lanes to be as wanted.
-func (i *instance) waitLanes(what string, ok func(map[string]laneStatus) bool) {
+func (i *instance) waitLanes(what string, ok func(map[string]rig.Status) bool) {
 	i.t.Helper()
-	eventually(i.t, patience, i.name+": "+what, func() (bool, string) {
-		if !i.alive() {
-			i.t.Fatalf("%s ended: %s\n%s", i.name, i.cmd.ProcessState, i.logTail(20))
+	rig.Eventually(i.t, patience, i.Name+": "+what, func() (bool, string) {
+		if !i.Alive() {
+			i.t.Fatalf("%s ended: %s\n%s", i.Name, i.Ended(), i.LogTail(20))
 		}
 		l, err := i.lanes()
 		return err == nil && ok(l), fmt.Sprintf("%+v %v", l, err)
@@ -126,8 +116,8 @@ func (i *instance) waitLanes(what string, ok func(map[string]laneStatus) bool) {
 // startAll starts an instance of several sources and waits until all lanes run.
 func (i *instance) startAll() {
 	i.t.Helper()
-	i.process.start()
-	i.waitLanes("all lanes run", func(lanes map[string]laneStatus) bool {
+	i.Process.Start()
+	i.waitLanes("all lanes run", func(lanes map[string]rig.Status) bool {
 		for _, l := range lanes {
 			if l.State != "running" {
 				return false
@@ -147,28 +137,27 @@ type readiness struct {
 
 func (i *instance) readyz() (r readiness) {
 	i.t.Helper()
-	resp, err := statusClient.Get("http://" + i.http + "/readyz")
+	code, b, err := i.Ask("/readyz")
+	if err == nil {
+		err = json.Unmarshal(b, &r)
+	}
 	if err != nil {
 		i.t.Fatal(err)
 	}
-	defer resp.Body.Close()
-	if err := json.NewDecoder(resp.Body).Decode(&r); err != nil {
-		i.t.Fatal(err)
-	}
-	r.code = resp.StatusCode
+	r.code = code
 	return r
 }
 
 func (r readiness) warns(key string) bool {
 	return r.code == http.StatusOK && slices.ContainsFunc(r.Warnings, func(x struct{ What, Name, Reason string }) bool {
-		return x.What == "segment" && x.Name == keyPrefix+key
+		return x.What == "segment" && x.Name == rig.KeyPrefix+key
 	})
 }
 
 // clean wants a verification without any problem.
-func (i *instance) clean(events int) report {
+func (i *instance) clean(events int) rig.Report {
 	i.t.Helper()
-	code, r := i.verify()
+	code, r := i.Verify()
 	if code != 0 || r.Result != "ok" || len(r.Problems) > 0 || r.Events != uint64(events) || r.DeadLetters != 0 || r.Duplicates != 0 || r.Missing != 0 {
 		i.t.Errorf("verify: exit %d for %d events: %+v", code, events, r)
 	}
@@ -176,17 +165,17 @@ func (i *instance) clean(events int) report {
 }
 
 // says reports whether a finding speaks of key and has all words in it.
-func says(findings []struct{ Key, Series, What, Mend string }, key string, words ...string) bool {
-	return slices.ContainsFunc(findings, func(f struct{ Key, Series, What, Mend string }) bool {
+func says(findings []rig.Finding, key string, words ...string) bool {
+	return slices.ContainsFunc(findings, func(f rig.Finding) bool {
 		text := f.What + "; " + f.Mend
 		return f.Key == key && !slices.ContainsFunc(words, func(s string) bool { return !strings.Contains(text, s) })
 	})
 }
 
 // read reads the archive as it lies in dir.
-func (w *world) read(dir string) *archived {
+func (w *world) read(dir string) *reader.Archive {
 	w.t.Helper()
-	a, err := readArchive(dir)
+	a, err := reader.Read(dir)
 	if err != nil {
 		w.t.Fatalf("the independent reader: %v", err)
 	}
@@ -194,21 +183,21 @@ func (w *world) read(dir string) *archived {
 }
 
 // same lets the independent reader compare.
-func (w *world) same(what string, a *archived, want map[uint64]expected) {
+func (w *world) same(what string, a *reader.Archive, want map[uint64]reader.Expected) {
 	w.t.Helper()
-	for _, s := range a.compare(want) {
+	for _, s := range a.Compare(want).Words {
 		w.t.Errorf("the independent reader, %s: %s", what, s)
 	}
 }
 
 // only are the lines that keep lets through.
-func (a *archived) only(keep func(line) bool) *archived {
-	out := &archived{series: map[string][]line{}, segments: a.segments}
-	for name, lines := range a.series {
+func only(a *reader.Archive, keep func(reader.Line) bool) *reader.Archive {
+	out := &reader.Archive{Series: map[string][]reader.Line{}, Segments: a.Segments}
+	for name, lines := range a.Series {
 		for _, l := range lines {
 			if keep(l) {
-				out.series[name] = append(out.series[name], l)
-				out.lines++
+				out.Series[name] = append(out.Series[name], l)
+				out.Lines++
 			}
 		}
 	}
@@ -216,36 +205,17 @@ func (a *archived) only(keep func(line) bool) *archived {
 }
 
 // messages reads what a stream holds now; series says where each belongs.
-func (w *world) messages(stream string, series func(subject string, seq uint64) string) map[uint64]expected {
+func (w *world) messages(stream string, series func(subject string, seq uint64) string) map[uint64]reader.Expected {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
 	defer cancel()
-	s := w.stream(stream)
-	want := map[uint64]expected{}
-	if s.CachedInfo().State.Msgs == 0 {
-		return want
-	}
-	cons, err := s.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{})
+	want, err := rig.Messages(ctx, w.js, stream, func(subject string, _ map[string][]string, _ time.Time, seq uint64) string {
+		return series(subject, seq)
+	})
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	it, err := cons.Messages()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer it.Stop()
-	for {
-		m, err := it.Next(jetstream.NextContext(ctx))
-		if err != nil {
-			w.t.Fatalf("reading stream %s: %v", stream, err)
-		}
-		meta := must(m.Metadata())
-		want[meta.Sequence.Stream] = expected{series: series(m.Subject(), meta.Sequence.Stream), subject: m.Subject(),
-			time: meta.Timestamp, headers: m.Headers(), payload: sha256.Sum256(m.Data())}
-		if meta.NumPending == 0 {
-			return want
-		}
-	}
+	return want
 }
 
 // controlState is the last line of a source's control log.
@@ -277,7 +247,7 @@ func copyTree(t testing.TB, to, from string, change func(path string, b []byte) 
 		if err != nil {
 			return err
 		}
-		rel := must(filepath.Rel(from, file))
+		rel := rig.Must(filepath.Rel(from, file))
 		if d.IsDir() {
 			return os.MkdirAll(filepath.Join(to, rel), 0o755)
 		}

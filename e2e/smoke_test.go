@@ -10,9 +10,9 @@ func TestUndisturbed(t *testing.T) {
 	w := newWorld(t)
 	a := w.instance("a", settings{})
 	p := w.publish(sized(t, size{events: 5000}, size{events: 20000}, size{events: 100000}).events)
-	a.start()
-	p.release(p.total)
-	a.waitFloor(w.published())
-	a.stop()
+	a.Start()
+	p.Release(p.Total)
+	a.WaitFloor(w.published())
+	a.Stop()
 	w.prove()
 }

@@ -1,9 +1,8 @@
-//go:build unix
-
-package e2e
-
-// The independent reader. It knows docs/FORMAT.md and the standard library, and
-// nothing of the product: no package of this module may be imported here.
+// Package reader is the independent reader: it reads the objects of an archive
+// and compares them with what should be there. It knows docs/FORMAT.md, the
+// standard library and a decoder of zstd, and nothing of the product: no package
+// of this module may be imported here.
+package reader
 
 import (
 	"bufio"
@@ -29,33 +28,33 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// line is one event as it stands in an object. A raw line has no time, subject
+// Line is one event as it stands in an object. A raw line has no time, subject
 // and headers.
-type line struct {
-	key     string
-	seq     uint64
-	time    time.Time
-	subject string
-	headers map[string][]string
-	payload [sha256.Size]byte // its hash
-	raw     bool
-	reason  string // of a dead letter
+type Line struct {
+	Key     string
+	Seq     uint64
+	Time    time.Time
+	Subject string
+	Headers map[string][]string
+	Payload [sha256.Size]byte // its hash
+	Raw     bool
+	Reason  string // of a dead letter
 }
 
-// archived is what lies in a bucket's directory: every line of every object, by
+// Archive is what lies in a bucket's directory: every line of every object, by
 // series, in the order of segments and bytes.
-type archived struct {
-	series   map[string][]line
-	segments int
-	lines    int
+type Archive struct {
+	Series   map[string][]Line
+	Segments int
+	Lines    int
 }
 
 var segmentName = regexp.MustCompile(`^(.+)\.(\d{6,})\.(ndjson\.gz|ndjson\.zst|ndjson|log\.gz|log\.zst)$`)
 
-// readArchive reads all objects below dir, the prefix's directory. It stops at
+// Read reads all objects below dir, the prefix's directory. It stops at
 // nothing: what follows a seal is read too, so an event that stands twice
 // anywhere is seen twice.
-func readArchive(dir string) (*archived, error) {
+func Read(dir string) (*Archive, error) {
 	type segment struct {
 		file, key, ext string
 		number         int
@@ -87,29 +86,30 @@ func readArchive(dir string) (*archived, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	a := &archived{series: map[string][]line{}}
+	a := &Archive{Series: map[string][]Line{}}
 	for series, segments := range found {
 		sort.Slice(segments, func(i, j int) bool { return segments[i].number < segments[j].number })
 		for i, s := range segments {
 			if s.number != i+1 {
 				return nil, fmt.Errorf("series %s: segment %d stands where %d should", series, s.number, i+1)
 			}
-			lines, err := readSegment(s.file, s.ext)
+			lines, err := ReadSegment(s.file, s.ext)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", s.key, err)
 			}
 			for j := range lines {
-				lines[j].key = s.key
+				lines[j].Key = s.key
 			}
-			a.series[series] = append(a.series[series], lines...)
-			a.segments++
-			a.lines += len(lines)
+			a.Series[series] = append(a.Series[series], lines...)
+			a.Segments++
+			a.Lines += len(lines)
 		}
 	}
 	return a, nil
 }
 
-func readSegment(file, ext string) ([]line, error) {
+// ReadSegment reads the lines of one object, whose key ends in ext.
+func ReadSegment(file, ext string) ([]Line, error) {
 	b, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
@@ -141,7 +141,7 @@ func readSegment(file, ext string) ([]line, error) {
 	if len(b) > 0 && b[len(b)-1] != '\n' {
 		return nil, errors.New("the last line is not ended")
 	}
-	var out []line
+	var out []Line
 	for text := range bytes.Lines(b) {
 		text = text[:len(text)-1]
 		if len(text) == 0 || bytes.HasPrefix(text, []byte(`{"_ossuary`)) {
@@ -156,7 +156,7 @@ func readSegment(file, ext string) ([]line, error) {
 	return out, nil
 }
 
-func parseLine(text []byte) (line, error) {
+func parseLine(text []byte) (Line, error) {
 	var e struct {
 		Seq       uint64              `json:"seq"`
 		TS        time.Time           `json:"ts"`
@@ -172,29 +172,29 @@ func parseLine(text []byte) (line, error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&e); err != nil {
-		return line{}, err
+		return Line{}, err
 	}
 	if d.More() {
-		return line{}, errors.New("more than one value in a line")
+		return Line{}, errors.New("more than one value in a line")
 	}
-	l := line{seq: e.Seq, time: e.TS, subject: e.Subject, headers: e.Headers, reason: e.Reason}
+	l := Line{Seq: e.Seq, Time: e.TS, Subject: e.Subject, Headers: e.Headers, Reason: e.Reason}
 	for name, values := range e.Headers64 {
 		plain := make([]string, len(values))
 		for i, v := range values {
 			b, err := base64.StdEncoding.DecodeString(v)
 			if err != nil {
-				return line{}, err
+				return Line{}, err
 			}
 			plain[i] = string(b)
 		}
 		b, err := base64.StdEncoding.DecodeString(name)
 		if err != nil {
-			return line{}, err
+			return Line{}, err
 		}
-		if l.headers == nil {
-			l.headers = map[string][]string{}
+		if l.Headers == nil {
+			l.Headers = map[string][]string{}
 		}
-		l.headers[string(b)] = plain
+		l.Headers[string(b)] = plain
 	}
 	var payload []byte
 	switch {
@@ -205,20 +205,20 @@ func parseLine(text []byte) (line, error) {
 	case e.Data == nil && e.Text == nil && e.Base64 != nil:
 		var err error
 		if payload, err = base64.StdEncoding.DecodeString(*e.Base64); err != nil {
-			return line{}, err
+			return Line{}, err
 		}
 	default:
-		return line{}, errors.New("not exactly one of data, text and base64")
+		return Line{}, errors.New("not exactly one of data, text and base64")
 	}
-	l.payload = sha256.Sum256(payload)
+	l.Payload = sha256.Sum256(payload)
 	return l, nil
 }
 
 // readRawGzip reads payloads, and their sequences from the headers of the gzip
 // members that they stand in.
-func readRawGzip(b []byte) ([]line, error) {
+func readRawGzip(b []byte) ([]Line, error) {
 	in := bufio.NewReader(bytes.NewReader(b))
-	var out []line
+	var out []Line
 	for {
 		if _, err := in.Peek(1); err == io.EOF {
 			return out, nil
@@ -245,7 +245,7 @@ func readRawGzip(b []byte) ([]line, error) {
 			return nil, fmt.Errorf("%d lines for %d sequences", len(texts), len(seqs))
 		}
 		for i, text := range texts {
-			out = append(out, line{seq: seqs[i], payload: sha256.Sum256(text), raw: true})
+			out = append(out, Line{Seq: seqs[i], Payload: sha256.Sum256(text), Raw: true})
 		}
 	}
 }
@@ -290,58 +290,68 @@ func sequences(extra []byte) ([]uint64, error) {
 	return out, nil
 }
 
-// expected is an event that must be in the archive, and where.
-type expected struct {
-	series  string
-	subject string
-	time    time.Time
-	headers map[string][]string
-	payload [sha256.Size]byte
+// Expected is an event that must be in the archive, and where.
+type Expected struct {
+	Series  string
+	Subject string
+	Time    time.Time
+	Headers map[string][]string
+	Payload [sha256.Size]byte
 }
 
-// compare returns what is wrong with a, at most a few of each kind: an event
-// that is missing, twice, unknown, in the wrong series, out of order, or other
-// in its bytes.
-func (a *archived) compare(want map[uint64]expected) []string {
-	var wrong []string
+// Differences are what Compare has found, counted, and a few of each kind in words.
+type Differences struct {
+	Missing int // events that are nowhere
+	Twice   int // lines of an event that stands elsewhere already
+	Order   int // lines that stand behind one of a higher sequence
+	Unknown int // lines of events that should not be there
+	Other   int // lines in the wrong series, or with other bytes than they should have
+	Words   []string
+}
+
+// Compare returns what is wrong with a: an event that is missing, twice, unknown,
+// in the wrong series, out of order, or other in its bytes.
+func (a *Archive) Compare(want map[uint64]Expected) Differences {
+	var d Differences
 	count := map[string]int{}
-	report := func(kind, format string, args ...any) {
+	report := func(n *int, kind, format string, args ...any) {
+		*n++
 		if count[kind]++; count[kind] <= 5 {
-			wrong = append(wrong, kind+": "+fmt.Sprintf(format, args...))
+			d.Words = append(d.Words, kind+": "+fmt.Sprintf(format, args...))
 		}
 	}
 	seen := make(map[uint64]string, len(want))
-	names := make([]string, 0, len(a.series))
-	for name := range a.series {
+	names := make([]string, 0, len(a.Series))
+	for name := range a.Series {
 		names = append(names, name)
 	}
 	slices.Sort(names)
 	for _, name := range names {
 		last := uint64(0)
-		for _, l := range a.series[name] {
-			if l.seq <= last {
-				report("order", "%s: %d stands behind %d", l.key, l.seq, last)
+		for _, l := range a.Series[name] {
+			if l.Seq <= last {
+				report(&d.Order, "order", "%s: %d stands behind %d", l.Key, l.Seq, last)
 			}
-			last = l.seq
-			if other, twice := seen[l.seq]; twice {
-				report("twice", "%d in %s and in %s", l.seq, other, l.key)
+			last = l.Seq
+			if other, twice := seen[l.Seq]; twice {
+				report(&d.Twice, "twice", "%d in %s and in %s", l.Seq, other, l.Key)
 			}
-			seen[l.seq] = l.key
-			e, known := want[l.seq]
+			seen[l.Seq] = l.Key
+			e, known := want[l.Seq]
 			switch {
 			case !known:
-				report("unknown", "%s: %d", l.key, l.seq)
-			case e.series != name:
-				report("series", "%s: %d belongs to %s%s", l.key, l.seq, e.series, dead(l))
-			case e.payload != l.payload:
-				report("payload", "%s: %d", l.key, l.seq)
-			case l.raw:
-			case e.subject != l.subject:
-				report("subject", "%s: %d: %q, published was %q", l.key, l.seq, l.subject, e.subject)
-			case !e.time.Equal(l.time):
-				report("time", "%s: %d: %s, in the stream %s", l.key, l.seq, l.time, e.time)
-			case !sameHeaders(e.headers, l.headers):
-				report("headers", "%s: %d: %v, published were %v", l.key, l.seq, l.headers, e.headers)
+				report(&d.Unknown, "unknown", "%s: %d", l.Key, l.Seq)
+			case e.Series != name:
+				report(&d.Other, "series", "%s: %d belongs to %s%s", l.Key, l.Seq, e.Series, dead(l))
+			case e.Payload != l.Payload:
+				report(&d.Other, "payload", "%s: %d", l.Key, l.Seq)
+			case l.Raw:
+			case e.Subject != l.Subject:
+				report(&d.Other, "subject", "%s: %d: %q, published was %q", l.Key, l.Seq, l.Subject, e.Subject)
+			case !e.Time.Equal(l.Time):
+				report(&d.Other, "time", "%s: %d: %s, in the stream %s", l.Key, l.Seq, l.Time, e.Time)
+			case !sameHeaders(e.Headers, l.Headers):
+				report(&d.Other, "headers", "%s: %d: %v, published were %v", l.Key, l.Seq, l.Headers, e.Headers)
 			}
 		}
 	}
@@ -353,21 +363,21 @@ func (a *archived) compare(want map[uint64]expected) []string {
 	}
 	slices.Sort(missing)
 	for _, seq := range missing {
-		report("missing", "%d, %s, of %s", seq, want[seq].subject, want[seq].series)
+		report(&d.Missing, "missing", "%d, %s, of %s", seq, want[seq].Subject, want[seq].Series)
 	}
 	for kind, n := range count {
 		if n > 5 {
-			wrong = append(wrong, fmt.Sprintf("%s: %d in all", kind, n))
+			d.Words = append(d.Words, fmt.Sprintf("%s: %d in all", kind, n))
 		}
 	}
-	return wrong
+	return d
 }
 
-func dead(l line) string {
-	if l.reason == "" {
+func dead(l Line) string {
+	if l.Reason == "" {
 		return ""
 	}
-	return " (a dead letter: " + l.reason + ")"
+	return " (a dead letter: " + l.Reason + ")"
 }
 
 func sameHeaders(a, b map[string][]string) bool {

@@ -1,6 +1,4 @@
-//go:build unix
-
-package e2e
+package reader
 
 import (
 	"crypto/sha256"
@@ -18,8 +16,8 @@ func TestReaderFindsWhatIsWrong(t *testing.T) {
 {"seq":4,"ts":"2026-11-22T10:00:02Z","subject":"s.a","base64":"/w=="}
 `
 	at := func(s int) time.Time { return time.Date(2026, 11, 22, 10, 0, s, 0, time.UTC) }
-	want := func() map[uint64]expected {
-		return map[uint64]expected{
+	want := func() map[uint64]Expected {
+		return map[uint64]Expected{
 			1: {"a", "s.a", at(0), map[string][]string{"H": {"v"}}, sha256.Sum256([]byte(`{"n":1}`))},
 			2: {"a", "s.a", at(1), nil, sha256.Sum256([]byte("two"))},
 			4: {"a", "s.a", at(2), nil, sha256.Sum256([]byte{0xff})},
@@ -46,11 +44,11 @@ func TestReaderFindsWhatIsWrong(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			a, err := readArchive(dir)
+			a, err := Read(dir)
 			if err != nil {
 				t.Fatal(err)
 			}
-			said := strings.Join(a.compare(want()), "\n")
+			said := strings.Join(a.Compare(want()).Words, "\n")
 			if (tt.says == "") != (said == "") || !strings.Contains(said, tt.says) {
 				t.Errorf("want %q, the reader says:\n%s", tt.says, said)
 			}

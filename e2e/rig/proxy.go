@@ -1,35 +1,35 @@
 //go:build unix
 
-package e2e
+package rig
 
 import (
 	"io"
 	"net"
 	"sync"
-	"testing"
 	"time"
 )
 
-// proxy passes TCP connections on, until it is told not to.
-type proxy struct {
-	addr   string // to connect to
+// Proxy passes TCP connections on, until it is told not to.
+type Proxy struct {
+	Addr   string // to connect to
 	target string
 
 	mu    sync.Mutex
 	conns map[*net.TCPConn]bool
 	down  bool
-	ice   chan struct{} // not nil while frozen; closed by thaw
+	ice   chan struct{} // not nil while frozen; closed by Thaw
 	left  int64         // bytes after which everything is cut; 0: never
 	cuts  int           // how often everything was cut
 }
 
-func newProxy(t testing.TB, target string) *proxy {
+// NewProxy makes one that serves until the end of the proof.
+func NewProxy(t T, target string) *Proxy {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{addr: l.Addr().String(), target: target, conns: map[*net.TCPConn]bool{}}
-	t.Cleanup(func() { l.Close(); p.thaw(); p.cut() })
+	p := &Proxy{Addr: l.Addr().String(), target: target, conns: map[*net.TCPConn]bool{}}
+	t.Cleanup(func() { l.Close(); p.Thaw(); p.Cut() })
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -42,14 +42,14 @@ func newProxy(t testing.TB, target string) *proxy {
 	return p
 }
 
-// cut resets all connections; new ones are accepted.
-func (p *proxy) cut() {
+// Cut resets all connections; new ones are accepted.
+func (p *Proxy) Cut() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.cutLocked()
 }
 
-func (p *proxy) cutLocked() {
+func (p *Proxy) cutLocked() {
 	for c := range p.conns {
 		c.SetLinger(0)
 		c.Close()
@@ -57,21 +57,22 @@ func (p *proxy) cutLocked() {
 	p.cuts++
 }
 
-// cutAfter cuts once n more bytes have come from the server.
-func (p *proxy) cutAfter(n int) {
+// CutAfter cuts once n more bytes have come from the server.
+func (p *Proxy) CutAfter(n int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.left = int64(n)
 }
 
-func (p *proxy) cutCount() int {
+// CutCount is how often everything was cut.
+func (p *Proxy) CutCount() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.cuts
 }
 
 // spend counts n bytes from the server, and says how many of them may pass.
-func (p *proxy) spend(n int) int {
+func (p *Proxy) spend(n int) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.left == 0 {
@@ -86,22 +87,23 @@ func (p *proxy) spend(n int) int {
 	return n
 }
 
-// block resets all connections and takes no new ones until unblock.
-func (p *proxy) block() {
+// Block resets all connections and takes no new ones until Unblock.
+func (p *Proxy) Block() {
 	p.setDown(true)
-	p.cut()
+	p.Cut()
 }
 
-func (p *proxy) unblock() { p.setDown(false) }
+// Unblock undoes Block.
+func (p *Proxy) Unblock() { p.setDown(false) }
 
-func (p *proxy) setDown(down bool) {
+func (p *Proxy) setDown(down bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.down = down
 }
 
-// freeze keeps connections open and passes nothing on until thaw.
-func (p *proxy) freeze() {
+// Freeze keeps connections open and passes nothing on until Thaw.
+func (p *Proxy) Freeze() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ice == nil {
@@ -109,7 +111,8 @@ func (p *proxy) freeze() {
 	}
 }
 
-func (p *proxy) thaw() {
+// Thaw undoes Freeze; what was held back is passed on.
+func (p *Proxy) Thaw() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.ice != nil {
@@ -118,7 +121,7 @@ func (p *proxy) thaw() {
 	}
 }
 
-func (p *proxy) serve(c *net.TCPConn) {
+func (p *Proxy) serve(c *net.TCPConn) {
 	defer c.Close()
 	p.mu.Lock()
 	down := p.down
@@ -153,7 +156,7 @@ func (p *proxy) serve(c *net.TCPConn) {
 	both.Wait()
 }
 
-func (p *proxy) pass(to, from *net.TCPConn, spend func(int) int) {
+func (p *Proxy) pass(to, from *net.TCPConn, spend func(int) int) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
