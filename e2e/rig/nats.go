@@ -206,3 +206,6 @@ func Messages(ctx context.Context, js jetstream.JetStream, stream string, series
 		}
 	}
 }
+
+// Monitor is where the server's monitoring answers.
+func (s *NATS) Monitor() string { return fmt.Sprintf("http://127.0.0.1:%d", s.monitor) }
