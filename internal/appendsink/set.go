@@ -30,7 +30,7 @@ const (
 )
 
 // Set is the sinks of one lane in one epoch: a series each, with its waiting
-// batches and its tail. Use: NewSet, Run in a goroutine, Add from one goroutine,
+// batches and its tail. Use: NewSet, Load, Run in a goroutine, Add from one goroutine,
 // Drain before Run's context ends if nothing shall come again.
 type Set struct {
 	opt  Options
@@ -113,6 +113,28 @@ func NewSet(o Options) *Set {
 	return t
 }
 
+// Load loads the tails from the ledger, if Run has not yet. To be called before
+// the first event is asked for: a tail is taken at its word, and one that is
+// younger than an event's delivery may have passed that event, gone from the
+// stream since for whoever wrote it.
+func (t *Set) Load(ctx context.Context) error {
+	t.mu.Lock()
+	loaded := t.loaded
+	t.mu.Unlock()
+	if loaded {
+		return nil
+	}
+	known, err := t.opt.Ledger.Tails(ctx, t.opt.Source, t.opt.Lane)
+	if err != nil {
+		return fmt.Errorf("loading the tails from the ledger: %w", err)
+	}
+	t.mu.Lock()
+	t.known, t.loaded = known, true
+	t.mu.Unlock()
+	t.point.load(known)
+	return nil
+}
+
 // Run works until ctx ends (nil) or the epoch cannot go on. When it returns,
 // nothing of the Set runs any more; appends in flight were abandoned, which is
 // harmless: whoever comes next finds them in the object.
@@ -125,17 +147,12 @@ func (t *Set) Run(ctx context.Context) (err error) {
 	defer t.opt.Budget.subscribe(t.poke)()
 
 	if t.opt.Ledger != nil {
-		known, err := t.opt.Ledger.Tails(ctx, t.opt.Source, t.opt.Lane)
-		if err != nil {
+		if err := t.Load(ctx); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
-			return fmt.Errorf("loading the tails from the ledger: %w", err)
+			return err
 		}
-		t.mu.Lock()
-		t.known, t.loaded = known, true
-		t.mu.Unlock()
-		t.point.load(known)
 		t.wg.Go(func() { t.point.run(ctx) })
 	}
 

@@ -100,6 +100,9 @@ func (l *Lane) epoch(ctx, stop context.Context) (err error) {
 	if err != nil {
 		return because(ctx, err)
 	}
+	if err := run.sink.Load(ctx); err != nil {
+		return because(ctx, err)
+	}
 	e.Store(run)
 	return run.consume(ctx, stop, end, cons)
 }

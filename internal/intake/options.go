@@ -17,6 +17,9 @@ import (
 
 // Sink is where an epoch's events go.
 type Sink interface {
+	// Load reads what the ledger knows of the archive, before the first message is
+	// asked for. What others archive from then on is compared with what comes.
+	Load(ctx context.Context) error
 	// Put takes an event under the layout of that number. It blocks while there
 	// is no room, which stops the pulls. e and what it refers to are free again
 	// when Put returns. With a nil error the slot will be confirmed or forgotten

@@ -165,6 +165,8 @@ func (s *fakeSink) work(ctx context.Context, name string) {
 	}
 }
 
+func (s *fakeSink) Load(context.Context) error { return nil }
+
 func (s *fakeSink) Drain(ctx context.Context) error {
 	for {
 		s.mu.Lock()

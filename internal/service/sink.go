@@ -46,6 +46,9 @@ func (s *sink) Put(ctx context.Context, layout int, t router.Target, e *event.Ev
 	return err
 }
 
+// Load loads what the ledger knows of the series.
+func (s *sink) Load(ctx context.Context) error { return s.set.Load(ctx) }
+
 // Run appends until ctx ends or the epoch cannot go on.
 func (s *sink) Run(ctx context.Context) error { return s.set.Run(ctx) }
 
