@@ -92,7 +92,11 @@ func (s *series) attempt(ctx context.Context, b *batch, why string) (done bool, 
 	if n := s.tail; n.spent() && !n.looked {
 		// Nothing refuses the first append to a segment that others have filled, and
 		// that was deleted since.
-		if found, err := s.enterAbove(ctx, n); found || err != nil {
+		found, err := s.enterAbove(ctx, n)
+		if err == nil && found {
+			err = s.readForward(ctx)
+		}
+		if found || err != nil {
 			return false, err
 		}
 		n.looked = true
@@ -128,9 +132,13 @@ func (s *series) settle(ctx context.Context) error {
 	}
 	info, err := s.head(ctx, s.tail.key)
 	switch {
+	case errors.Is(err, errNone) && s.tail.position == 0 && s.tail.entered:
+		return s.lost(s.tail.key)
 	case errors.Is(err, errNone) && s.tail.position == 0:
 		return nil
 	case err == nil && info.Length == s.tail.position && info.CRC64 == s.tail.crc && info.Appendable:
+		s.tail.proven = s.tail.chain
+		s.firm()
 		return nil
 	case err == nil || errors.Is(err, errNone):
 		return s.readForward(ctx)
@@ -155,7 +163,7 @@ func (s *series) dropHeld(b *batch) error {
 scan:
 	for i, q := range b.seqs {
 		switch {
-		case b.marks != nil && b.marks[i] != unmarked:
+		case b.found(i) != unmarked:
 		case c.Created.IsZero(): // nothing was ever written
 			break scan
 		case !c.Created.Equal(id.Created) && c.Incarnation == id.Incarnation:
@@ -176,9 +184,9 @@ scan:
 	var held []uint64
 	b.keep(func(i int) bool {
 		switch {
-		case i >= behind && (b.marks == nil || b.marks[i] == unmarked):
+		case i >= behind && b.found(i) == unmarked:
 			return true
-		case b.marks != nil && b.marks[i] == overtaken:
+		case b.found(i) == overtaken:
 			s.passOver(b, i)
 		default:
 			held = append(held, b.slots[i])
@@ -347,6 +355,8 @@ func (s *series) readForward(ctx context.Context) error {
 		var bad *event.CorruptError
 		gone, corrupt := errors.Is(err, errNone), errors.As(err, &bad)
 		switch {
+		case gone && n.position == 0 && n.entered:
+			return s.lost(n.key)
 		case gone && n.position == 0:
 			n.suspect = false
 			return nil // nothing here yet
@@ -375,6 +385,7 @@ func (s *series) readForward(ctx context.Context) error {
 // do not hold; the tail is then behind the last frame that does.
 func (s *series) readSegment(ctx context.Context, info object.Info) (moved bool, err error) {
 	n := s.tail
+	from := n.position
 	if info.Length < n.position {
 		return false, &event.CorruptError{Position: info.Length, Reason: fmt.Sprintf("the object has %d bytes, %d were known", info.Length, n.position)}
 	}
@@ -396,10 +407,16 @@ func (s *series) readSegment(ctx context.Context, info object.Info) (moved bool,
 			if err := n.chain.Check(f); err != nil {
 				return false, s.unreadable(err)
 			}
-			if f.Content.Kind != event.KindData && sc.Position() == info.Length && sc.CRC() != info.CRC64 {
+			switch kind := f.Content.Kind; {
+			case kind == event.KindData:
+			case sc.Position() == info.Length && sc.CRC() != info.CRC64:
 				// It ends the object, but not the bytes that were known before it.
 				return false, &event.CorruptError{Position: n.position, Reason: fmt.Sprintf(
-					"the object has CRC-64 %d, with a %s behind what was known it would have %d", info.CRC64, f.Content.Kind, sc.CRC())}
+					"the object has CRC-64 %d, with a %s behind what was known it would have %d", info.CRC64, kind, sc.CRC())}
+			case sc.Position() != info.Length && from > 0:
+				// Whether it ends what was known cannot be told: a break behind it may say
+				// that it stands behind bytes that are no frame, where nobody follows it.
+				return false, &event.CorruptError{Position: sc.Position(), Reason: "bytes stand behind a " + kind}
 			}
 			if err := s.adopt(f, body, sc.Position(), sc.CRC()); err != nil {
 				return false, err
@@ -414,6 +431,7 @@ func (s *series) readSegment(ctx context.Context, info object.Info) (moved bool,
 			"the object has %d bytes with CRC-64 %d, the frames read end at %d with %d", info.Length, info.CRC64, n.position, n.crc)}
 	}
 	n.proven = n.chain
+	s.firm()
 	s.checkpoint()
 	return false, nil
 }
@@ -424,6 +442,10 @@ func (s *series) adopt(f *event.Frame, body []byte, end int64, crc uint64) error
 	n := s.tail
 	if f.Content.Stream.Incarnation > s.set.opt.Stream.Incarnation {
 		return ErrIncarnation
+	}
+	if s.jumps {
+		s.jumps = false
+		s.skipped()
 	}
 	if f.Content.Kind == event.KindData {
 		found, missed, err := s.compare(f, body)
@@ -635,6 +657,7 @@ func (s *series) goOn(key string) error {
 		return err
 	}
 	s.tail = next
+	s.firm()
 	s.checkpoint()
 	return nil
 }

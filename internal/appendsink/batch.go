@@ -38,7 +38,18 @@ const (
 	unmarked  mark = iota
 	inSeries       // an adopted frame holds it
 	overtaken      // adopted frames have passed it, but do not hold it
+	// fresh: besides, the frames stand behind the last place where the object is
+	// known to hold what was read.
+	fresh mark = 1 << 7
 )
+
+// found is what is known about an event, fresh or not.
+func (b *batch) found(i int) mark {
+	if b.marks == nil {
+		return unmarked
+	}
+	return b.marks[i] &^ fresh
+}
 
 func (b *batch) mark(i int, m mark) {
 	if b.marks == nil && m != unmarked {

@@ -2,8 +2,9 @@ package appendsink
 
 // Whose events adopted frames hold. An event that waits here, or comes later in
 // this epoch, and that the series passed without holding it, was overtaken: it
-// was gone from the stream for the writer of those frames. What the series seemed
-// to have when this writer first looked at it is taken at its word.
+// was gone from the stream for the writer of those frames. What the ledger said of
+// the series before the epoch's first event is taken at its word: what had been
+// passed by then was gone for this writer too. What else it is met by, passed.go says.
 
 import (
 	"time"
@@ -23,6 +24,11 @@ type ahead struct {
 	last     uint64
 	greatest int64               // of the series' timestamps, behind the frames
 	times    map[uint64][2]int64 // by sequence: bounds of the event's timestamp, Unix nanoseconds
+
+	// Since the tail was proven last: the sequences, and what was before them.
+	fresh        []uint64
+	sureLast     uint64 // 0: there was nothing
+	sureGreatest int64
 }
 
 // has says that the series has an event by the rule of dropHeld.
@@ -75,16 +81,17 @@ func (s *series) compare(f *event.Frame, body []byte) (found, missed int, err er
 	defer t.mu.Unlock()
 	for _, b := range s.waitingLocked() {
 		for i, seq := range b.seqs {
-			switch m := a.judge(created, seq, b.times[i]); m {
+			m := a.judge(created, seq, b.times[i])
+			switch m {
 			case unmarked:
 				continue
 			case inSeries:
 				found++
-				b.mark(i, m)
 			default:
 				missed++
-				b.mark(i, m)
 			}
+			b.mark(i, m|fresh)
+			s.unsure = true
 		}
 	}
 	t.remember(s, a)
@@ -132,8 +139,10 @@ func (t *Set) remember(s *series, a *ahead) {
 	for seq, at := range a.times {
 		if seq > s.newest {
 			all.times[seq] = at
+			all.fresh = append(all.fresh, seq)
 		}
 	}
+	s.unsure = true
 	t.aheads += len(all.times)
 	if t.aheads > maxAhead {
 		t.forgetAhead(s.name)
@@ -148,8 +157,10 @@ func (t *Set) forgetAhead(series string) {
 	}
 }
 
-// skipped says that the next frames to be adopted need not follow the last ones.
+// skipped says that the next frames to be adopted need not follow the last ones:
+// what was found in those that are not proven may be found again, or be gone.
 func (s *series) skipped() {
+	s.unmark()
 	s.set.mu.Lock()
 	defer s.set.mu.Unlock()
 	s.set.forgetAhead(s.name)
@@ -163,7 +174,11 @@ func (t *Set) judgeLate(s *series, b *batch) {
 		return
 	}
 	i := b.len() - 1
-	b.mark(i, a.judge(t.opt.Stream.Created, b.seqs[i], b.times[i]))
+	m := a.judge(t.opt.Stream.Created, b.seqs[i], b.times[i])
+	if m != unmarked && s.unsure {
+		m |= fresh
+	}
+	b.mark(i, m)
 	if b.seqs[i] >= a.last {
 		t.forgetAhead(s.name)
 	}
@@ -179,26 +194,52 @@ func (s *series) proven() uint64 {
 	return c.Last
 }
 
+// firm says that the object was found to hold all that was read of it: the tail is
+// proven.
+func (s *series) firm() {
+	s.set.mu.Lock()
+	defer s.set.mu.Unlock()
+	if !s.unsure {
+		return
+	}
+	s.unsure = false
+	for _, b := range s.waitingLocked() {
+		for i := range b.marks {
+			b.marks[i] &^= fresh
+		}
+	}
+	if a := s.set.ahead[s.name]; a != nil {
+		a.fresh, a.sureLast, a.sureGreatest = nil, a.last, a.greatest
+	}
+}
+
 // unmark takes back what was found out about events since the tail was proven.
 func (s *series) unmark() {
-	t, base := s.set, s.proven()
+	t := s.set
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if !s.unsure {
+		return
+	}
+	s.unsure = false
 	for _, b := range s.waitingLocked() {
-		for i, seq := range b.seqs {
-			if seq > base {
-				b.mark(i, unmarked)
+		for i := range b.marks {
+			if b.marks[i]&fresh != 0 {
+				b.marks[i] = unmarked
 			}
 		}
 	}
-	if a := t.ahead[s.name]; a != nil {
+	a := t.ahead[s.name]
+	switch {
+	case a == nil:
+	case a.sureLast == 0:
+		t.forgetAhead(s.name)
+	default:
 		t.aheads -= len(a.times)
-		for seq := range a.times {
-			if seq > base {
-				delete(a.times, seq)
-			}
+		for _, seq := range a.fresh {
+			delete(a.times, seq)
 		}
 		t.aheads += len(a.times)
-		a.last = min(a.last, base)
+		a.fresh, a.last, a.greatest = nil, a.sureLast, a.sureGreatest
 	}
 }

@@ -279,14 +279,10 @@ func (l *lane) advance() uint64 {
 
 func (l *lane) newSet() *Set {
 	dead := &Spec{Series: "_ossuary/dead/S/0", Route: "dead", Flush: Flush{Size: 1000, Events: 10, Linger: time.Millisecond}}
-	floor := l.advance
-	if l.w.vanished != nil {
-		floor = nil // see schedule: the ledger must not lose the series
-	}
 	return NewSet(Options{Archive: "a", Source: "S", Lane: "0", Prefix: "p/", Stream: l.stream, Store: l.store, Ledger: l.ledger,
 		LedgerInterval: 20 * time.Millisecond, Budget: l.w.budget, Appends: semaphore.NewWeighted(4), OpenSeries: l.w.open,
 		Dead: func() *Spec { return dead }, RouteRoll: func(string) Roll { return l.spec("").Roll },
-		Confirm: l.confirm, Forget: func(uint64) {}, Floor: floor, Metrics: &l.w.m, Log: l.w.log})
+		Confirm: l.confirm, Forget: func(uint64) {}, Floor: l.advance, Metrics: &l.w.m, Log: l.w.log})
 }
 
 func (l *lane) target(e *event.Event) *Spec {
@@ -307,6 +303,9 @@ func (l *lane) target(e *event.Event) *Spec {
 	return l.specs[key]
 }
 
+// onTheWay is how many events a lane has pulled that it has not handed over.
+const onTheWay = 8
+
 // epoch archives everything there is above the floor, then drains.
 func (l *lane) epoch(ctx context.Context) error {
 	l.epochs++
@@ -318,15 +317,33 @@ func (l *lane) epoch(ctx context.Context) error {
 	l.done = map[uint64]bool{}
 	l.mu.Unlock()
 	set := l.newSet()
+	if err := set.Load(ctx); err != nil {
+		return err
+	}
 	ran := make(chan error, 1)
 	go func() {
 		ran <- set.Run(ctx)
 		cancel()
 	}()
-	feed := func() error {
-		for i := 0; ; i++ {
-			e, ok := l.w.at(i)
+	// A few events are on their way at any time: what vanishes then, arrives.
+	var pulled []event.Event
+	next := 0
+	pull := func() {
+		for len(pulled) < onTheWay {
+			e, ok := l.w.at(next)
 			if !ok {
+				return
+			}
+			next++
+			if e.Sequence > floor && l.sees(&e) {
+				pulled = append(pulled, e)
+			}
+		}
+	}
+	feed := func() error {
+		for {
+			pull()
+			if len(pulled) == 0 {
 				if l.rest > 0 {
 					select {
 					case <-time.After(l.rest):
@@ -335,9 +352,8 @@ func (l *lane) epoch(ctx context.Context) error {
 				}
 				return set.Drain(ctx)
 			}
-			if e.Sequence <= floor || !l.sees(&e) {
-				continue
-			}
+			e := pulled[0]
+			pulled = pulled[1:]
 			if err := set.Add(ctx, l.target(&e), &e, e.Sequence); err != nil {
 				return err
 			}

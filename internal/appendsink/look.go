@@ -74,16 +74,21 @@ func (s *series) locate(ctx context.Context, b *batch) error {
 		keys = []string{event.Key(t.opt.Prefix, s.name, 1, b.spec.ext())}
 	}
 	found, err := s.enter(ctx, keys)
+	if err == nil && found {
+		err = s.enterLower(ctx, keys, nil)
+	}
 	if err == nil && !found {
 		// Nothing is known of the series by anybody.
 		if s.tail, err = t.newTail(s.name, keys[0]); err == nil {
 			s.tail.anchor()
 		}
 	}
-	if err == nil {
-		err = s.readForward(ctx)
-	}
 	if err != nil {
+		s.tail = nil
+		return err
+	}
+	err = s.readForward(ctx)
+	if err != nil && !found {
 		s.tail = nil
 	}
 	return err
@@ -115,7 +120,13 @@ func (s *series) segments(ctx context.Context, from int) ([]string, error) {
 // valid frame (foreign bytes came first, or nothing did) says nothing; the one
 // before names it, and reading on from there treats it as any writer would.
 func (s *series) enter(ctx context.Context, keys []string) (found bool, err error) {
-	s.skipped()
+	s.jumps = true
+	defer func() {
+		if found && s.jumps {
+			s.skipped()
+		}
+		s.jumps = false
+	}()
 	for i := len(keys) - 1; i >= 0; i-- {
 		n, err := s.set.newTail(s.name, keys[i])
 		if err != nil {
@@ -150,13 +161,15 @@ func (s *series) enter(ctx context.Context, keys []string) (found bool, err erro
 }
 
 // enterAbove looks whether the series has gone on above n, or in a segment of the
-// same number and another codec, and enters it there. If it has not, or on an
-// error, the tail is n.
+// same number and another codec, and enters it there, to be read on. If it has
+// not, or on an error, the tail is n.
 func (s *series) enterAbove(ctx context.Context, n *tail) (found bool, err error) {
 	keys, err := s.segments(ctx, n.chain.Segment)
 	if err == nil {
-		keys = slices.DeleteFunc(keys, func(key string) bool { return key == n.key })
-		found, err = s.enter(ctx, keys)
+		found, err = s.enter(ctx, slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return key == n.key }))
+	}
+	if err == nil && found {
+		err = s.enterLower(ctx, keys, n)
 	}
 	if err != nil || !found {
 		s.tail = n

@@ -127,6 +127,37 @@ func TestOvertakenAcrossIncarnations(t *testing.T) {
 	}
 }
 
+// What is known from segments that were read and proven stays known when a later
+// one has to be read again, also by a writer of a later incarnation than theirs.
+func TestProvenAcrossIncarnations(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := small(newWorld(t, 20, 1))
+		finishes(t, w.lane())
+		w.rewind(20, 4)
+		w.ledger.wipe()
+		keys := w.store.Keys()
+		w.store.AppendRaw(keys[len(keys)-1], []byte("\nforeign bytes\n"))
+		l := w.lane()
+		l.stream.Incarnation = 1
+		set, ctx, stop := running(t, l)
+		add(t, l, set, ctx, 1, 2)
+		time.Sleep(time.Second)
+		add(t, l, set, ctx, 3, 24)
+		if err := set.Drain(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		if n := w.m.Overtaken.Load(); n != 0 {
+			t.Errorf("%d events were taken for overtaken, none was", n)
+		}
+		if got, want := w.sequences(), numbers(1, 24); got != want {
+			t.Errorf("the series holds %q, want %q", got, want)
+		}
+	})
+}
+
 // What is remembered of frames ahead of us is bounded.
 func TestAheadIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

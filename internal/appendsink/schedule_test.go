@@ -107,9 +107,6 @@ func schedule(t *testing.T, seed uint64, total *Metrics) {
 		if r.IntN(3) == 0 {
 			s.Roll = Roll{Size: int64(800 + r.IntN(1000)), Idle: 30 * time.Second, Age: time.Minute}
 		}
-		if what.vanish {
-			s.Roll.Idle = 0 // see below: the ledger must not lose the series
-		}
 		return s
 	}
 	since := uint64(1 << 60)
@@ -128,10 +125,6 @@ func schedule(t *testing.T, seed uint64, total *Metrics) {
 	}
 	gone := map[uint64]time.Duration{}
 	if what.vanish {
-		// Who meets a series that its ledger does not know enters it at its end, and
-		// takes it at its word for all that came before.
-		w.lane().finish(t.Context())
-		w.publish(len(w.events))
 		for q := range uint64(len(w.events)) {
 			if r.IntN(8) == 0 {
 				gone[q+1] = r.millis(1500)
@@ -344,9 +337,7 @@ func (h *hostile) run(lanes []*lane, finish bool) {
 				oldMu.Lock()
 				switch r.IntN(6) {
 				case 0:
-					if !h.what.vanish {
-						w.ledger.wipe()
-					}
+					w.ledger.wipe()
 				case 1:
 					w.ledger.mu.Lock()
 					w.ledger.tails = maps.Clone(old)

@@ -82,9 +82,11 @@ type series struct {
 	waiting   int64  // bytes of the budget
 	b         *batch // in the worker's hand
 	newest    uint64 // sequence of the newest event
+	unsure    bool   // frames were compared since the tail was proven
 
 	// owned by the worker
 	tail    *tail
+	jumps   bool   // the next frame to be adopted need not follow the last one
 	inDoubt bool   // an append's outcome is unknown: look before the next
 	route   string // of the batch in hand, for the ledger
 }

@@ -27,6 +27,7 @@ type tail struct {
 	// with it. Frames adopted since may stand behind bytes that do not hold.
 	proven  event.Chain
 	before  event.Chain // of a rescan: what the segment follows, as far as that is known
+	entered bool        // at a segment's start, before frames that are there
 	looked  bool        // spent: there is no segment above, or was none a moment ago
 	suspect bool        // the segment's bytes are not what was known of them: read it from its start
 

@@ -51,6 +51,9 @@ const (
 	bugForgetsLayouts
 	bugFollowsUnproven
 	bugFirstByLayout
+	bugAboveAhead
+	bugUnmarkBySequence
+	bugFollowsInside
 	bugs
 )
 
@@ -74,8 +77,8 @@ func plantedBugs() []planted {
 		{bugDoubtElsewhere, "no answer is taken for failure: the events go to the next segment", "two writers", invAgree, ""},
 
 		{bugSealInLedger, "a segment is closed in the ledger only", "two writers", invAgree, ""},
-		{bugIgnoreNext, "the next segment has the codec of one's own layout, whatever the seal names", "codec changes, long", invConfirmed, ""},
-		{bugCarrySeal, "a refused seal is sent to the segment that the series has gone on in", "two writers", invBreak, ""},
+		{bugIgnoreNext, "the next segment has the codec of one's own layout, whatever the seal names", "codec changes, long", invAgree, ""},
+		{bugCarrySeal, "a refused seal is sent to the segment that the series has gone on in", "two writers", invAgree, ""},
 		{bugCheckpointSeal, "a checkpoint between the seal and the move to the next segment", "ledger", invConfirmed, ""},
 
 		{bugDropBySequence, "an event is dropped for its sequence alone", "rewound", invConfirmed, ""},
@@ -86,12 +89,16 @@ func plantedBugs() []planted {
 		{bugOvertakenHeld, "an overtaken event is taken for held", "events vanish, roll", invConfirmed, ""},
 		{bugNoOvertaken, "an event that frames have passed is not marked", "events vanish, roll", invConfirmed, ""},
 		{bugEntersAhead, "a series is entered by listing behind events that wait here and may have been passed", "events vanish, roll", invConfirmed, ""},
+		{bugAboveAhead, "a series is met again above, behind events that wait here and may have been passed", "events vanish, rolls", invConfirmed, ""},
 		{bugNoUnmark, "what was found in frames behind bytes that do not hold stays found", "bytes change, doubt, roll", invConfirmed, ""},
 
+		{bugUnmarkBySequence, "what is taken back is told by its sequence, also across incarnations", "rewound, foreign bytes", invTwice, ""},
+
 		{bugNoReread, "what looks wrong is not read again before the segment is read from its start", "reads cut", invAgree, ""},
-		{bugNoRescan, "a segment is broken off without reading it from its start", "reads cut", invTwice, ""},
+		{bugNoRescan, "a segment is broken off without reading it from its start", "reads cut", invAgree, ""},
 		{bugNoCRC, "what was read need not have the object's length and CRC-64", "object cut", invConfirmed, ""},
 		{bugFollowsUnproven, "a seal at the object's end is followed although the CRC-64 does not agree", "open segment deleted", invAgree, ""},
+		{bugFollowsInside, "a seal that bytes stand behind is followed without reading its segment from the start", "codec changes, bytes change", invConfirmed, ""},
 		{bugBreakAtValid, "a break is put at the valid length, not at the observed one", "bytes change, doubt, roll", invLive, ""},
 		{bugNoBreakAdvance, "the first frame behind a break does not follow on it", "foreign bytes", invAgree, ""},
 		{bugGoneInPlace, "a deleted segment is broken off without looking where the series is now", "open segment deleted", invAgree, ""},

@@ -83,6 +83,8 @@ func (a *at) compare(t *tail, f *frame) {
 		if found || over {
 			k.found &^= bit
 			k.over &^= bit
+			k.fresh |= bit
+			k.unsure = 1
 		}
 		if found {
 			a.say("finds its %s in a frame", a.names(bit))
@@ -101,11 +103,14 @@ func (a *at) compare(t *tail, f *frame) {
 		all.last, all.greatest = h.last, h.greatest
 		all.events |= h.events
 	}
+	all.fresh |= h.events
 	for i := range a.world.events {
 		if a.world.events[i].seq <= k.newest {
 			all.events &^= 1 << i
+			all.fresh &^= 1 << i
 		}
 	}
+	k.unsure = 1
 	k.ahead = number(&a.world.aheads, a.aheadOf, all)
 }
 
@@ -123,13 +128,55 @@ func (a *at) judgeLate(i int) {
 	if over {
 		k.over |= 1 << i
 	}
+	if (found || over) && k.unsure == 1 {
+		k.fresh |= 1 << i
+	}
 	if a.world.events[i].seq >= h.last {
 		k.ahead = 0
 	}
 }
 
-// unmark is series.unmark.
-func (a *at) unmark(t *tail) {
+// skipped is series.skipped.
+func (a *at) skipped() {
+	a.unmark(nil)
+	a.k.ahead = 0
+}
+
+// firm is series.firm.
+func (a *at) firm() {
+	k := a.k
+	k.unsure, k.fresh = 0, 0
+	if k.ahead != 0 {
+		h := a.aheads[k.ahead]
+		h.fresh, h.sureLast, h.sureGreatest = 0, h.last, h.greatest
+		k.ahead = number(&a.world.aheads, a.aheadOf, h)
+	}
+}
+
+// unmark is series.unmark. known is only for a bug.
+func (a *at) unmark(known *tail) {
+	k := a.k
+	if a.bug == bugUnmarkBySequence && known != nil {
+		a.unmarkBySequence(known)
+		return
+	}
+	k.found &^= k.fresh
+	k.over &^= k.fresh
+	k.unsure, k.fresh = 0, 0
+	if k.ahead == 0 {
+		return
+	}
+	h := a.aheads[k.ahead]
+	if h.sureLast == 0 {
+		k.ahead = 0
+		return
+	}
+	h.events &^= h.fresh
+	h.fresh, h.last, h.greatest = 0, h.sureLast, h.sureGreatest
+	k.ahead = number(&a.world.aheads, a.aheadOf, h)
+}
+
+func (a *at) unmarkBySequence(t *tail) {
 	k, base := a.k, uint8(0)
 	if t.proven.inc == a.w.inc && t.proven.created == a.w.created {
 		base = t.proven.last

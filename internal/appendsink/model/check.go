@@ -156,7 +156,7 @@ func (x *world) broken(s *state, settled bool) (string, string) {
 			return invAgree, "a reader finds damage where there is none"
 		}
 	}
-	if lost := s.acked &^ (all | s.dead | s.destroyed); lost != 0 {
+	if lost := s.acked &^ (all | s.dead | s.destroyed | x.unknowable(s)); lost != 0 {
 		return invConfirmed, "lost: " + x.names(lost)
 	}
 	if s.ctl.inc > s.used.rewind+s.used.recreate {
@@ -168,7 +168,7 @@ func (x *world) broken(s *state, settled bool) (string, string) {
 	if inv, what := x.bytesBroken(s); inv != "" {
 		return inv, what
 	}
-	if twice := all & s.dead &^ s.destroyed; twice != 0 && s.hurt == 0 {
+	if twice := all & s.dead &^ s.destroyed; twice != 0 && (s.hurt == 0 || settled) {
 		return invTwice, "in the series and in the dead letters: " + x.names(twice)
 	}
 	for n := range x.series {
@@ -193,6 +193,39 @@ func (x *world) broken(s *state, settled bool) (string, string) {
 		}
 	}
 	return "", ""
+}
+
+// unknowable is the events that vanished, and lie where a segment is gone: whether
+// it held them, or had passed them, nobody can tell who meets the series behind it.
+func (x *world) unknowable(s *state) (out mask) {
+	if s.used.del == 0 {
+		return 0
+	}
+	for n := range uint8(x.series) {
+		missing := false
+		var buf [16]uint16
+		for seg := uint8(1); seg <= maxSeg; seg++ {
+			key, found := x.listed(s, n, seg)
+			if !found {
+				break
+			}
+			missing = missing || segOf(key) != seg
+			seg = segOf(key)
+			for _, o := range x.path(s.obj[key], buf[:]) {
+				f, _ := x.last(o)
+				if x.frames[f].kind != kindData {
+					continue
+				}
+				for i := range x.events {
+					if missing && s.stream&(1<<i) == 0 && x.events[i].seq < x.frames[f].first {
+						out |= 1 << i
+					}
+				}
+				missing = false
+			}
+		}
+	}
+	return out
 }
 
 // agrees says that the chain is one that a reader has had.

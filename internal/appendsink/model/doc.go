@@ -13,8 +13,8 @@
 //
 //	sink.go     append.go: attempt, settle, dropHeld, frame, put, append, seal, goOn, leave
 //	read.go     append.go: readForward, readSegment, adopt, rescan, findBreak, breakOff
-//	chain.go    event.Chain; compare.go: judge, compare, judgeLate, unmark
-//	find.go     look.go: locate, enter, enterAbove, passGone, fromSeal
+//	chain.go    event.Chain; compare.go: judge, compare, judgeLate, unmark, firm
+//	find.go     look.go: locate, enter, enterAbove, passGone, fromSeal; passed.go
 //	env.go      checkpoint.go: note, write, drop; and the environment
 //	intake.go   intake: an epoch's beginning, the floor; control.State: SwitchLayout,
 //	            WithHorizon, Done, NewIncarnation
@@ -35,9 +35,10 @@
 // reading from the start, finding and making breaks, deleted and closed objects,
 // the ledger with its revisions (behind, stale, rolled back, lost, entries taken
 // out), listing, two and three writers, foreign bytes, bytes that change, objects
-// cut short, answers that do not agree, reads cut short, incarnations, events
-// that vanish from the stream, overtaken events, horizons, layouts that change
-// the series or the codec, epochs that end and begin anew.
+// cut short, answers that do not agree, reads cut short, incarnations, events that
+// vanish from the stream, also while they are on their way to some of the writers,
+// overtaken events, horizons, layouts that change the series or the codec, epochs
+// that end and begin anew.
 //
 // Bytes are frames, and equal contents are equal numbers: an object is a list of
 // frames, its CRC-64 the number of that list. A data frame is as long as it has
@@ -57,15 +58,16 @@
 //     begins anew.
 //   - A segment that is cut short is the series' last one.
 //   - What stands behind bytes that changed is given up with them.
+//   - A segment that a seal ends for another codec keeps its bytes until the next
+//     one is begun: no other frame says what the next key is.
+//   - Of an event that vanished, and lies where a segment is gone, nobody who meets
+//     the series behind it can tell whether it was held or passed.
 //
 // # Where the code does less
 //
-// Two of the planted bugs are how the code is; without them the model's rules
-// hold. They are rare, and their traces (-bugs -only ...) say what it takes:
+// One of the planted bugs is how the code is; without it the model's rules hold.
+// It is rare, and its trace (-bugs -only "first segment") says what it takes:
 //
-//   - bugEntersAhead: a series that is looked up by listing, behind events that
-//     wait, is not read from before them. An event that vanished from the stream
-//     meanwhile, and that others have passed, is taken for archived.
 //   - bugFirstByLayout: two writers that begin a series under layouts of different
 //     codecs make two first segments. It takes an event that one of them never saw.
 //

@@ -155,7 +155,7 @@ func (x *world) entry(n uint16) uint16 {
 		return 0
 	}
 	t := x.tails[n]
-	t.suspect, t.looked, t.chain.anchored, t.complete = 0, 0, 1, 0
+	t.suspect, t.looked, t.entered, t.chain.anchored, t.complete = 0, 0, 0, 1, 0
 	if x.depth[t.node] == 0 {
 		t.complete = 1
 	}
@@ -301,7 +301,7 @@ func (x *world) objectFaults(s *state, out emit) {
 					x.say("%s is CUT to %s", keyName(key), x.objectName(m.obj[key]))
 				})
 			}
-			if s.used.flip < f.flip {
+			if s.used.flip < f.flip && !x.turning(s, key) {
 				x.step(s, out, func(m *state) {
 					m.used.flip++
 					hit, _ := x.last(path[i])
@@ -322,16 +322,36 @@ func (x *world) objectFaults(s *state, out emit) {
 	}
 }
 
+// turning: a seal that changes the codec is under way to the object, or ends it and
+// nothing follows yet. That seal alone says what the next segment's key is.
+func (x *world) turning(s *state, key uint8) bool {
+	turns := func(n uint16) bool {
+		f := &x.frames[n]
+		return f.kind == kindSeal && extOf(f.next) != extOf(f.key)
+	}
+	for i := range s.orphans {
+		if q := &s.orphans[i]; q.key == key+1 && turns(q.frame) {
+			return true
+		}
+	}
+	for i := range x.writers {
+		if q := &s.w[i].sinks[seriesOf(key)].req; q.key == key+1 && turns(q.frame) {
+			return true
+		}
+	}
+	if o := s.obj[key]; o > 1 {
+		n, _ := x.last(o)
+		return turns(n) && s.obj[x.frames[n].next] == 0
+	}
+	return false
+}
+
 // streamFaults: events vanish, the stream is rewound or made anew.
 func (x *world) streamFaults(s *state, out emit) {
 	if s.used.vanish < x.faults.vanish {
 		for i := range x.events {
 			if s.stream&(1<<i) != 0 && s.acked&(1<<i) == 0 {
-				x.step(s, out, func(m *state) {
-					m.used.vanish++
-					m.stream &^= 1 << i
-					x.say("%s VANISHES from the stream", x.names(1<<i))
-				})
+				x.vanish(s, i, out)
 			}
 		}
 	}
@@ -351,6 +371,32 @@ func (x *world) streamFaults(s *state, out emit) {
 			m.stream = x.recreated
 			m.created++
 			x.say("the stream is made ANEW and holds %s", x.names(m.stream))
+		})
+	}
+}
+
+// vanish has event i go from the stream. It may be on its way to some of the
+// writers by then.
+func (x *world) vanish(s *state, i int, out emit) {
+	for who := range uint8(1) << x.writers {
+		waits := true
+		for j := range x.writers {
+			w := &s.w[j]
+			waits = waits && (who&(1<<j) == 0 || w.up == 1 && w.deaf == 0 && w.created == s.created && w.handed < x.events[i].seq)
+		}
+		if !waits {
+			continue
+		}
+		x.step(s, out, func(m *state) {
+			m.used.vanish++
+			m.stream &^= 1 << i
+			x.say("%s VANISHES from the stream", x.names(1<<i))
+			for j := range x.writers {
+				if who&(1<<j) != 0 {
+					m.w[j].pulled |= 1 << i
+					x.say("on its way to W%d", x.who[j])
+				}
+			}
 		})
 	}
 }

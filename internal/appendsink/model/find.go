@@ -1,6 +1,8 @@
 package main
 
-// The twin of look.go: finding a series' tail.
+import "slices"
+
+// The twin of look.go and passed.go: finding a series' tail.
 
 // passGone is series.passGone.
 func (a *at) passGone(t *tail) {
@@ -15,9 +17,9 @@ func (a *at) passGone(t *tail) {
 	a.breakOff(t, 0, 0, 2)
 }
 
-// keys lists the series' segments above the given one, in order.
-func (a *at) keys(above uint8) (keys []uint8) {
-	for seg := above + 1; seg <= maxSeg; seg++ {
+// keys lists the series' segments from the given one on, in order.
+func (a *at) keys(from uint8) (keys []uint8) {
+	for seg := max(from, 1); seg <= maxSeg; seg++ {
 		for ext := range uint8(2) {
 			if key := keyOf(a.n, seg, ext); a.s.obj[key] != 0 {
 				keys = append(keys, key)
@@ -55,52 +57,86 @@ func (a *at) locate() {
 		t.proven = t.chain
 		a.set(t)
 	}
-	if a.bug != bugEntersAhead {
-		a.enterLower(keys)
+	if found && a.bug != bugEntersAhead && a.enterLower(keys, nil) != fine {
+		a.endEpoch(newerLife)
+		return
 	}
 	t := a.t()
 	a.goForward("lists the segments, and enters " + keyName(t.key))
 }
 
-// enterLower goes back to a segment that begins before whatever waits here, if
-// the series seems to have some of it: it may have passed it without.
-func (a *at) enterLower(keys []uint8) {
-	t := a.t()
-	least := uint8(255)
+// enterLower is series.enterLower.
+func (a *at) enterLower(keys []uint8, from *tail) int {
+	w := a.t()
+	least, yes := a.seems(&w.chain)
+	if !yes {
+		return fine
+	}
+	at := -1
+	for i := len(keys) - 1; i >= 0; i-- {
+		f, empty := a.firstFrame(keys[i])
+		if empty {
+			continue
+		}
+		at = i
+		if f != nil && f.kind == kindData && f.first < least {
+			break
+		}
+	}
+	if at < 0 || keys[at] == w.key {
+		return fine
+	}
+	a.skipped()
+	if from != nil && keys[at] == from.key {
+		a.set(*from)
+		return fine
+	}
+	n := tail{key: keys[at], node: 1, complete: 1, entered: 1}
+	n.chain.seg = segOf(n.key)
+	if n.chain.seg == 1 {
+		n.chain.anchored = 1
+	}
+	n.proven = n.chain
+	moved, why := a.readSegment(&n, a.s.obj[n.key], false)
+	if !moved {
+		a.set(n)
+	}
+	if why == newerLife {
+		return why
+	}
+	return fine
+}
+
+// lost is series.lost.
+func (a *at) lost() {
+	a.say("%s is gone since it was listed", keyName(a.t().key))
+	a.k.tail, a.k.doubt, a.k.pc = 0, 1, look
+}
+
+// firstFrame is series.firstFrame.
+func (a *at) firstFrame(key uint8) (f *frame, empty bool) {
+	o := a.s.obj[key]
+	if o <= 1 {
+		return nil, true
+	}
+	for a.depth[a.nodes[o].parent] > 0 {
+		o = a.nodes[o].parent
+	}
+	n, _ := a.last(o)
+	if !a.check(&chain{seg: segOf(key)}, key, n) {
+		return nil, false
+	}
+	return &a.frames[n], false
+}
+
+// seems is series.seems.
+func (a *at) seems(c *chain) (least uint8, yes bool) {
 	for i := range a.world.events {
 		if e := &a.world.events[i]; (a.k.batch|a.k.queue)&(1<<i) != 0 {
-			least = min(least, e.seq)
+			return e.seq, has(c, a.w.created, e)
 		}
 	}
-	if least > t.chain.last {
-		return
-	}
-	for i := len(keys) - 1; i >= 0; i-- {
-		var buf [16]uint16
-		first := uint8(255)
-		for _, o := range a.path(a.s.obj[keys[i]], buf[:]) {
-			if f, _ := a.last(o); a.frames[f].kind == kindData {
-				first = a.frames[f].first
-				break
-			}
-		}
-		if first < least && segOf(keys[i]) != segOf(t.key) || i == 0 {
-			if first < least && segOf(keys[i]) == segOf(t.key) {
-				return
-			}
-			n := tail{key: keys[i], node: 1, complete: 1}
-			n.chain.seg = segOf(n.key)
-			if n.chain.seg == 1 {
-				n.chain.anchored = 1
-			}
-			n.proven = n.chain
-			a.set(n)
-			return
-		}
-		if first < least {
-			return
-		}
-	}
+	return a.k.newest + 1, c.created == a.w.created && c.last > a.k.newest
 }
 
 // firstExt is the codec of a series' first segment: the same for all, whatever
@@ -112,8 +148,15 @@ func (a *at) firstExt() uint8 {
 	return 0
 }
 
-// enter is series.enter.
-func (a *at) enter(keys []uint8) (bool, int) {
+// enter is series.enter. What was found out before stays, if it enters nothing.
+func (a *at) enter(keys []uint8) (found bool, why int) {
+	was := *a.k
+	a.skipped()
+	defer func() {
+		if !found && why == fine {
+			a.k.found, a.k.over, a.k.fresh, a.k.unsure, a.k.ahead = was.found, was.over, was.fresh, was.unsure, was.ahead
+		}
+	}()
 	for i := len(keys) - 1; i >= 0; i-- {
 		n := tail{key: keys[i], node: 1, complete: 1}
 		n.chain.seg = segOf(n.key)
@@ -128,7 +171,7 @@ func (a *at) enter(keys []uint8) (bool, int) {
 			f, _ := a.last(o)
 			c := n.chain
 			c.num, c.anchored = a.frames[f].num-1, 0
-			if a.frames[f].kind == kindSeal && a.check(&c, n.key, f) {
+			if a.frames[f].kind == kindSeal && a.frames[f].before == a.nodes[o].parent && a.check(&c, n.key, f) {
 				if a.frames[f].inc > a.w.inc {
 					return false, newerLife
 				}
@@ -161,7 +204,11 @@ func (a *at) enter(keys []uint8) (bool, int) {
 // enterAbove is series.enterAbove; it also ends the epoch.
 func (a *at) enterAbove(t *tail) bool {
 	was := a.k.tail
-	found, why := a.enter(a.keys(t.chain.seg))
+	keys := a.keys(t.chain.seg)
+	found, why := a.enter(slices.DeleteFunc(slices.Clone(keys), func(key uint8) bool { return key == t.key }))
+	if found && a.bug != bugEntersAhead && a.bug != bugAboveAhead {
+		why = a.enterLower(keys, t)
+	}
 	if why != fine {
 		a.endEpoch(why)
 		return false

@@ -62,10 +62,15 @@ func instances() []*instance {
 
 		{name: "events vanish", events: row(2), writers: 2, faults: faults{vanish: 1, crash: 1, doubt: 1}, live: 7},
 		{name: "events vanish, roll", events: row(3), writers: 2, faults: faults{vanish: 1, roll: 1}, live: 7},
+		{name: "events vanish, rolls", events: row(4), writers: 2, faults: faults{vanish: 1, roll: 2}, live: 7},
+		{name: "events vanish, rolls, deleted", events: row(4), writers: 2, faults: faults{vanish: 1, roll: 2, del: 1}, live: 7},
+		{name: "events vanish, foreign bytes", events: row(3), writers: 2, faults: faults{vanish: 1, roll: 1, junk: 1}, live: 7},
 		{name: "events vanish, long", long: true, events: row(3), writers: 2, faults: faults{vanish: 1, crash: 1, doubt: 1}, live: 31},
 		{name: "events vanish, ledger, long", long: true, events: row(2), writers: 2, ledger: true, faults: faults{vanish: 1, crash: 1, roll: 1, stale: 1}, live: 31},
 		{name: "rewound", events: rewind(), writers: 2, stream: 0b0011, rewound: 0b1101, faults: faults{crash: 1, rewind: 1}, live: 7},
 		{name: "rewound, roll", events: rewind()[:3], writers: 2, stream: 0b011, rewound: 0b101, faults: faults{rewind: 1, roll: 1}, live: 7},
+		{name: "rewound, foreign bytes", events: rewindLate(), writers: 1, stream: 0b0111, rewound: 0b1011, faults: faults{rewind: 1, roll: 1, junk: 1, crash: 1}, live: 7},
+		{name: "rewound, foreign bytes, long", long: true, events: rewindLate(), writers: 2, stream: 0b0111, rewound: 0b1011, faults: faults{rewind: 1, roll: 1, junk: 1}, live: 31},
 		{name: "rewound, long", long: true, events: rewind(), writers: 2, stream: 0b0011, rewound: 0b1101, faults: faults{crash: 1, rewind: 1, doubt: 1}, live: 31},
 		{name: "rewound, ledger, long", long: true, events: rewind()[:3], writers: 2, stream: 0b011, rewound: 0b101, ledger: true,
 			faults: faults{crash: 1, rewind: 1, roll: 1, lost: 1}, live: 31},
@@ -75,6 +80,9 @@ func instances() []*instance {
 
 		{name: "codec changes", events: codecs(2), writers: 2, configs: [3]uint8{1, 0, 1}, ahead: 1, faults: faults{crash: 1, switched: 1}, live: 7},
 		{name: "codec changes, vanish", events: codecs(2), writers: 2, configs: [3]uint8{1, 0, 1}, ahead: 1, faults: faults{switched: 1, vanish: 1}, live: 7},
+		{name: "codec changes, bytes change", events: codecs(2), writers: 2, configs: [3]uint8{1, 0, 1}, ahead: 1, faults: faults{switched: 1, flip: 1}, live: 7},
+		{name: "codec changes, bytes change, ledger", long: true, events: codecs(2), writers: 2, configs: [3]uint8{1, 0, 1}, ahead: 1, ledger: true,
+			faults: faults{switched: 1, flip: 1, crash: 1}, live: 31},
 		{name: "codec changes, long", long: true, events: codecs(3), writers: 2, configs: [3]uint8{1, 0, 1}, ahead: 1,
 			faults: faults{crash: 1, switched: 1, doubt: 1}, live: 31},
 		{name: "layouts", events: routes(2), writers: 2, series: 2, configs: [3]uint8{1, 0, 1}, ahead: 2, faults: faults{crash: 1, switched: 1}, live: 7},
@@ -91,6 +99,11 @@ func instances() []*instance {
 // rewind: 1 2 were there, then 1 2' 3.
 func rewind() []event {
 	return []event{{seq: 1, time: 1, created: 1}, {seq: 2, time: 2, created: 1}, {seq: 2, time: 3, created: 1}, {seq: 3, time: 4, created: 1}}
+}
+
+// rewindLate: 1 2 3 were there, then 1 2 3'.
+func rewindLate() []event {
+	return []event{{seq: 1, time: 1, created: 1}, {seq: 2, time: 2, created: 1}, {seq: 3, time: 3, created: 1}, {seq: 3, time: 4, created: 1}}
 }
 
 // anew2: 1 2 were there, then 1' 2' of a stream made anew.

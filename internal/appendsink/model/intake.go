@@ -203,7 +203,7 @@ func (x *world) handable(s *state, i int) int {
 	}
 	best := -1
 	for e := range x.events {
-		if v := &x.events[e]; s.stream&(1<<e) != 0 && v.seq > w.handed && (best < 0 || v.seq < x.events[best].seq) {
+		if v := &x.events[e]; (s.stream|w.pulled)&(1<<e) != 0 && v.seq > w.handed && (best < 0 || v.seq < x.events[best].seq) {
 			best = e
 		}
 	}
@@ -225,7 +225,7 @@ func (x *world) needs(s *state, i int) bool {
 	w := &s.w[i]
 	least := uint8(255)
 	for e := range x.events {
-		if v := &x.events[e]; s.stream&(1<<e) != 0 && v.seq > w.handed {
+		if v := &x.events[e]; (s.stream|w.pulled)&(1<<e) != 0 && v.seq > w.handed {
 			least = min(least, v.seq)
 		}
 	}
@@ -244,6 +244,7 @@ func (x *world) hand(s *state, i, e int) {
 	k := &w.sinks[n]
 	k.queue |= 1 << e
 	w.handed, k.newest = v.seq, v.seq
+	w.pulled &^= 1 << e
 	x.at(s, i, n).judgeLate(e)
 }
 

@@ -11,6 +11,10 @@ func (a *at) forwardStep(torn uint8) {
 	t := a.t()
 	o := a.s.obj[t.key]
 	shut := a.s.locked&(1<<t.key) != 0
+	if o == 0 && a.pos(&t) == 0 && t.entered == 1 {
+		a.lost()
+		return
+	}
 	if o == 0 && a.pos(&t) == 0 {
 		t.suspect = 0
 		a.set(t)
@@ -71,7 +75,7 @@ func (a *at) back() {
 // readSegment is series.readSegment. If it has moved, the tail is set.
 func (a *at) readSegment(t *tail, o uint16, torn bool) (moved bool, why int) {
 	var buf [16]uint16
-	n := a.depth[o]
+	n, from := a.depth[o], a.pos(t)
 	if n < a.pos(t) || torn && n > a.pos(t) {
 		return false, corrupt
 	}
@@ -87,7 +91,8 @@ func (a *at) readSegment(t *tail, o uint16, torn bool) (moved bool, why int) {
 			return false, why
 		}
 		if c := &a.frames[f]; c.kind != kindData {
-			if end == o && t.node != o && a.bug != bugFollowsUnproven {
+			switch {
+			case end == o && t.node != o && a.bug != bugFollowsUnproven, end != o && from > 0 && a.bug != bugFollowsInside:
 				return false, corrupt
 			}
 			a.say("adopts %s", a.frameName(f))
@@ -99,6 +104,7 @@ func (a *at) readSegment(t *tail, o uint16, torn bool) (moved bool, why int) {
 		return false, corrupt
 	}
 	t.proven = t.chain
+	a.firm()
 	return false, fine
 }
 

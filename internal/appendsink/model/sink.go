@@ -54,9 +54,17 @@ func (a *at) attempt(roll bool) {
 	t := a.t()
 	if k.doubt == 1 || t.suspect == 1 {
 		k.doubt = 0
-		if !a.settled(&t) {
+		switch {
+		case a.s.obj[t.key] == 0 && a.pos(&t) == 0 && t.entered == 1:
+			a.lost()
+			return
+		case !a.settled(&t):
 			a.goForward("")
 			return
+		case a.s.obj[t.key] != 0 && a.bug != bugSettleByLength:
+			t.proven = t.chain
+			a.set(t)
+			a.firm()
 		}
 	}
 	if k.batch == 0 {
@@ -82,7 +90,8 @@ func (a *at) attempt(roll bool) {
 			return
 		}
 		if found {
-			a.say("finds the series above %s", keyName(t.key))
+			u := a.t()
+			a.goForward("finds the series above " + keyName(t.key) + ", and enters " + keyName(u.key))
 			return
 		}
 		t.looked = 1
@@ -184,6 +193,7 @@ func (a *at) dropHeld(t *tail) int {
 	}
 	k.found &= k.batch | k.queue
 	k.over &= k.batch | k.queue
+	k.fresh &= k.batch | k.queue
 	return fine
 }
 
@@ -266,7 +276,7 @@ func (a *at) seal(ext uint8) {
 		return
 	}
 	f := a.content(&t, kindSeal)
-	f.next = next
+	f.next, f.before = next, t.node
 	a.send(&t, a.world.frame(f), a.pos(&t), t.node)
 }
 
@@ -287,6 +297,7 @@ func (a *at) goOn(t *tail, key uint8) {
 	n.chain.seg, n.chain.num = segOf(key), 0
 	n.proven = n.chain
 	a.set(n)
+	a.firm()
 	a.note()
 }
 
@@ -378,6 +389,7 @@ func (a *at) answered(how int, garbled bool) {
 		k.batch = 0
 		k.found &= k.queue
 		k.over &= k.queue
+		k.fresh &= k.queue
 		a.rest()
 	case kindSeal:
 		if a.bug == bugCheckpointSeal {

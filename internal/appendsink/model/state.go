@@ -50,6 +50,7 @@ type frame struct {
 	reason        uint8
 	events        mask
 	prev          uint16
+	before        uint16 // of a seal: the object that it ends, as its locator says
 }
 
 // node is the bytes of an object: those before, and one frame behind them. Node 0
@@ -69,6 +70,7 @@ type chain struct {
 type tail struct {
 	key               uint8
 	suspect, complete uint8
+	entered           uint8  // at a segment's start, before frames that are there
 	looked            uint8  // whether the series has gone on above was looked up
 	node              uint16 // position and CRC-64
 	chain, proven     chain
@@ -80,6 +82,9 @@ type ahead struct {
 	before                chain
 	first, last, greatest uint8
 	events                mask
+
+	fresh                  mask // since the tail was proven last
+	sureLast, sureGreatest uint8
 }
 
 // What a sink is doing.
@@ -102,6 +107,8 @@ type sink struct {
 	newest                        uint8
 	tail, known, note, ahead      uint16 // numbers in the tables, 0: none
 	batch, queue, found, over     mask
+	fresh                         mask // of found and over: since the tail was proven last
+	unsure                        uint16
 	req                           request
 }
 
@@ -113,6 +120,7 @@ type writer struct {
 	layout           uint8 // the newest it knows
 	reused           uint8 // +1: the incarnation in which a series met other events
 	deaf             uint8 // receives nothing more, but its sinks still work
+	pulled           mask  // events that vanished, but were on their way to it
 	plan             [maxLayouts]since
 	sinks            [maxSeries]sink
 }
