@@ -167,7 +167,7 @@ func (p *puller) status(h nats.Header) {
 	case code == "400", strings.EqualFold(what, "Consumer Deleted"):
 		p.gone(fmt.Errorf("the server ends the pull: %s %s", code, what))
 	case err == nil: // the pull is over: its time, or its bytes
-		p.left = max(p.left-unused, 0)
+		p.left = max(p.left-max(unused, 0), 0)
 		if room, err := strconv.Atoi(h.Get("Nats-Pending-Bytes")); err == nil && room >= p.bytes && strings.EqualFold(what, "Message Size Exceeds MaxBytes") {
 			// It brought nothing: the next message is larger than what this server
 			// takes, from times or servers with another limit.

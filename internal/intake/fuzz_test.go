@@ -1,0 +1,111 @@
+package intake
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+)
+
+// FuzzReply reads the reply subject of a delivery, in which the server says what
+// it is. What is accepted as the next delivery says so in the subject itself.
+func FuzzReply(f *testing.F) {
+	f.Add("$JS.ACK.ORDERS.c.1.17.1.1795341600000000000.5", uint64(0), uint64(16))
+	f.Add("$JS.ACK._.hash.ORDERS.c.1.18.3.1795341600000000000.0.token", uint64(2), uint64(17))
+	f.Add("$JS.ACK.hub.hash.S.c.2.18.3.0.0", uint64(2), uint64(17))
+	f.Add("$JS.ACK.S.c.1.18446744073709551617.1.0.0", uint64(0), uint64(0))
+	f.Add("$JS.ACK.a.b", uint64(0), uint64(0))
+	f.Fuzz(func(t *testing.T, reply string, consumer, stream uint64) {
+		msg := &nats.Msg{Subject: "s", Reply: reply, Sub: &nats.Subscription{}}
+		meta, err := metadata(msg)
+		if err != nil {
+			return
+		}
+		if !strings.HasPrefix(reply, ackPrefix) {
+			t.Fatalf("%q is taken for a delivery", reply)
+		}
+		c := contiguity{consumer, stream}
+		if err := c.check(&meta); err != nil {
+			var b *Breach
+			if !errors.As(err, &b) || c != (contiguity{consumer, stream}) {
+				t.Fatalf("%v leaves %+v", err, c)
+			}
+			return
+		}
+		if c.consumer != consumer+1 || c.stream <= stream || meta.NumDelivered != 1 {
+			t.Fatalf("%+v is taken for the next after %d, %d", meta, consumer, stream)
+		}
+		tokens := strings.Split(reply, ".")
+		at := 2 // where stream and consumer stand
+		if len(tokens) > 9 {
+			at = 4
+		}
+		if overflows(tokens[at+2:]) {
+			return // of no server
+		}
+		want := fmt.Sprintf("%s.%s.1.%d.%d.", meta.Stream, meta.Consumer, c.stream, c.consumer)
+		if got := strings.Join(tokens[at:], ".") + "."; !strings.HasPrefix(plainNumbers(got, 2), want) {
+			t.Fatalf("%q is taken for %q", reply, want)
+		}
+	})
+}
+
+// overflows says that one of the numbers takes more than 64 bits, which the client
+// library does not notice.
+func overflows(tokens []string) bool {
+	for _, s := range tokens[:min(len(tokens), 5)] {
+		if _, err := strconv.ParseUint(s, 10, 64); errors.Is(err, strconv.ErrRange) {
+			return true
+		}
+	}
+	return false
+}
+
+// plainNumbers takes leading zeros from the tokens behind the first ones.
+func plainNumbers(s string, skip int) string {
+	tokens := strings.Split(s, ".")
+	for i := skip; i < len(tokens); i++ {
+		if n, err := strconv.ParseUint(tokens[i], 10, 64); err == nil {
+			tokens[i] = strconv.FormatUint(n, 10)
+		}
+	}
+	return strings.Join(tokens, ".")
+}
+
+// FuzzPullStatus hears what the server says of pulls. What was asked for stays
+// within a pull, so that there always is a next one, and only two words end it
+// all.
+func FuzzPullStatus(f *testing.F) {
+	f.Add("408", "Request Timeout", "2048", "8454144", uint16(100))
+	f.Add("409", "Message Size Exceeds MaxBytes", "2000", "8454144", uint16(2048))
+	f.Add("409", "Consumer Deleted", "", "", uint16(7))
+	f.Add("100", "Idle Heartbeat", "5", "", uint16(7))
+	f.Add("400", "Bad Request", "x", "", uint16(7))
+	f.Add("", "", "-9223372036854775808", "9223372036854775807", uint16(7))
+	f.Fuzz(func(t *testing.T, code, what, messages, bytes string, left uint16) {
+		var gone error
+		p := &puller{batch: pullMessages, bytes: pullBytes, left: min(int(left), pullMessages), log: zerolog.Nop(),
+			gone: func(err error) { gone = err }}
+		h := nats.Header{"Status": {code}, "Description": {what}, "Nats-Pending-Messages": {messages}, "Nats-Pending-Bytes": {bytes}}
+		for range 2 {
+			p.mu.Lock()
+			p.status(h)
+			p.mu.Unlock()
+			if p.left < 0 || p.left > p.batch || p.bytes < pullBytes || p.bytes > pullMost {
+				t.Fatalf("%v leaves %d of %d messages, %d bytes", h, p.left, p.batch, p.bytes)
+			}
+		}
+		if want := code == "400" || code != "100" && strings.EqualFold(what, "Consumer Deleted"); (gone != nil) != want {
+			t.Fatalf("%v: %v", h, gone)
+		}
+		p.receive(&nats.Msg{Header: h}) // not a delivery: it has no reply
+		if time.Since(p.heard) > time.Minute {
+			t.Fatal("not heard")
+		}
+	})
+}
