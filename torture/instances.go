@@ -39,6 +39,15 @@ func (w *world) killInstances(ctx context.Context, r *rand.Rand) {
 		func() {
 			defer s.busy.Unlock()
 			s.Look()
+			if r.IntN(5) == 0 {
+				// In the middle of a clean stop.
+				if syscall.Kill(s.PID(), syscall.SIGTERM) != nil || w.stopped(ctx, s, upTo(r, 300*time.Millisecond)) {
+					w.tally.add("stopped by SIGTERM/instance", 1)
+					sleep(ctx, down)
+					s.Process.Start()
+					return
+				}
+			}
 			if !w.killed(s) {
 				return
 			}
@@ -46,6 +55,23 @@ func (w *world) killInstances(ctx context.Context, r *rand.Rand) {
 			s.Process.Start()
 		}()
 	}
+}
+
+// stopped waits for the end of an instance that was asked to stop, and says
+// whether it came in time. Such an end must be clean.
+func (w *world) stopped(ctx context.Context, s *slot, limit time.Duration) bool {
+	for deadline := time.Now().Add(limit); s.Alive(); {
+		if time.Now().After(deadline) || !sleep(ctx, 5*time.Millisecond) {
+			return false
+		}
+	}
+	s.Settle()
+	// Before it runs it has nothing to stop: it is interrupted, or ended by the
+	// signal itself if it does not listen yet, or refused by a server.
+	if opened, lines := lastLife(s); opened && s.ExitCode() != 0 {
+		w.Errorf("%s ended with code %d after SIGTERM\n%s", s.Name, s.ExitCode(), strings.Join(lines[max(0, len(lines)-10):], "\n"))
+	}
+	return true
 }
 
 // free is an instance that runs and that nobody else does anything to, nil if
@@ -103,12 +129,7 @@ func (w *world) revive(ctx context.Context, r *rand.Rand) {
 // other end is a fault.
 func (w *world) noteExit(s *slot) {
 	s.Settle()
-	life := s.LogText()
-	if i := strings.LastIndex(life, `"ossuary starts"`); i >= 0 {
-		life = life[i:]
-	}
-	opened := strings.Contains(life, `"archive opened"`)
-	lines := strings.Split(strings.TrimSpace(life), "\n")
+	opened, lines := lastLife(s)
 	why := lines[len(lines)-1]
 	w.Logf("%s ended by itself: %s: %s", s.Name, s.Ended(), why)
 	kind := ""
@@ -127,6 +148,16 @@ func (w *world) noteExit(s *slot) {
 		w.Errorf("%s ended by itself, and should not: %s\n%s", s.Name, s.Ended(), strings.Join(lines[max(0, len(lines)-5):], "\n"))
 	}
 	w.tally.add("ended by itself/"+kind, 1)
+}
+
+// lastLife says whether the last life of an instance got so far that it had
+// opened the archive, and what it has printed.
+func lastLife(s *slot) (opened bool, lines []string) {
+	life := s.LogText()
+	if i := strings.LastIndex(life, `"ossuary starts"`); i >= 0 {
+		life = life[i:]
+	}
+	return strings.Contains(life, `"archive opened"`), strings.Split(strings.TrimSpace(life), "\n")
 }
 
 // makeZombies pauses the instance that works until another one does its work,

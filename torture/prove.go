@@ -50,7 +50,7 @@ func (w *world) prove() {
 	w.tally.add(archived, int64(a.Lines))
 	w.tally.add("archive/series", int64(len(a.Series)))
 	w.tally.add("archive/segments", int64(a.Segments))
-	w.takeOutLost(a, lostByStream)
+	w.tally.add(streamBeyond, takeOutLost(a, lostByStream))
 	d := a.Compare(want)
 	for _, s := range d.Words {
 		w.Errorf("the independent reader: %s", s)
@@ -87,14 +87,7 @@ func (w *world) compareJournals(want map[uint64]reader.Expected) map[version]boo
 	for _, p := range w.publishers {
 		w.tally.add(published, int64(p.Acked()))
 		w.tally.add("events/published more than once for want of an answer", p.Retried())
-		for seq, e := range p.Journal() {
-			if got, ok := want[seq]; !ok || got.Payload != e.Payload || got.Subject != e.Subject {
-				gone[version{seq, e.Payload}] = true
-			}
-		}
-		for _, c := range p.Clashes() {
-			gone[version{c.Sequence, c.A.Payload}] = true
-		}
+		notHeld(gone, want, p.Journal(), p.Clashes())
 	}
 	if len(gone) > 0 {
 		w.tally.add(streamLost, int64(len(gone)))
@@ -103,23 +96,37 @@ func (w *world) compareJournals(want map[uint64]reader.Expected) map[version]boo
 	return gone
 }
 
-// takeOutLost takes out of a what was archived before the stream lost it.
-func (w *world) takeOutLost(a *reader.Archive, gone map[version]bool) {
+// notHeld adds to gone what a journal has and the stream has not.
+func notHeld(gone map[version]bool, want map[uint64]reader.Expected, journal map[uint64]rig.Entry, clashes []rig.Clash) {
+	for seq, e := range journal {
+		if got, ok := want[seq]; !ok || got.Payload != e.Payload || got.Subject != e.Subject {
+			gone[version{seq, e.Payload}] = true
+		}
+	}
+	for _, c := range clashes {
+		gone[version{c.Sequence, c.A.Payload}] = true
+	}
+}
+
+// takeOutLost takes out of a what was archived before the stream lost it, and
+// returns how much that was.
+func takeOutLost(a *reader.Archive, gone map[version]bool) (n int64) {
 	if len(gone) == 0 {
-		return
+		return 0
 	}
 	for name, lines := range a.Series {
 		kept := lines[:0]
 		for _, l := range lines {
 			if v := (version{l.Seq, l.Payload}); gone[v] {
 				delete(gone, v) // a second one would be too many
-				w.tally.add(streamBeyond, 1)
+				n++
 				continue
 			}
 			kept = append(kept, l)
 		}
 		a.Series[name] = kept
 	}
+	return n
 }
 
 // What the instances' logs are searched for, and what is counted by it. Unlike

@@ -19,6 +19,9 @@ import (
 // Roughly what a world takes besides the time in which things are done to it.
 const overhead = 20 * time.Second
 
+// In less time than this nothing much can be done to a world.
+const shortest = 10 * time.Second
+
 const betweenProgress = 15 * time.Second
 
 // result is what a run has found.
@@ -74,16 +77,16 @@ func (r *result) wants(o *options, n int) bool {
 			return true
 		}
 	}
-	return time.Since(r.Began)+overhead < o.duration
+	return time.Since(r.Began)+overhead+shortest < o.duration
 }
 
 // chaos is how long things are done to the next world.
 func (r *result) chaos(o *options) time.Duration {
-	if o.worldSeed != 0 || len(o.until) > 0 {
-		return o.world
-	}
 	left := o.duration - time.Since(r.Began) - overhead
-	return max(min(o.world, left), min(10*time.Second, o.world))
+	if o.worldSeed != 0 || left < shortest {
+		return o.world // alone, or beyond -duration for -until
+	}
+	return min(o.world, left)
 }
 
 // world lets one world live.

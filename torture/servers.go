@@ -18,7 +18,7 @@ import (
 
 const (
 	betweenNATSFaults    = 5 * time.Second
-	betweenClusterFaults = 5 * time.Second // behind the last one's repair, which takes an election
+	betweenClusterFaults = 7 * time.Second / 2 // behind the last one's repair, which takes an election
 	betweenStoreKills    = 10 * time.Second
 
 	kvStream = "KV_" + rig.LedgerBucket
@@ -117,6 +117,16 @@ func (w *world) breakCluster(ctx context.Context, r *rand.Rand) {
 		victim = w.nats[r.IntN(len(w.nats))]
 	}
 	if r.IntN(8) == 0 {
+		for _, n := range w.nats {
+			n.Kill()
+			w.tally.add("kill -9/NATS server in a cluster, all at once", 1)
+		}
+		w.Logf("killed all NATS servers")
+		sleep(ctx, upTo(r, time.Second))
+		for _, n := range w.nats {
+			n.Process.Start()
+		}
+	} else if r.IntN(8) == 0 {
 		// Longer than an election: it wakes up believing that it leads.
 		w.pauseServer(ctx, r, victim, 12*time.Second)
 	} else {

@@ -27,6 +27,7 @@ var storeFaults = []ossemu.Rule{
 	{ID: "append applied, then 500", Op: "append", When: "after", Action: "error", Probability: 0.08},
 	{ID: "append applied, then cut", Op: "append", When: "after", Action: "cut", Probability: 0.08},
 	{ID: "append applied, answered too late", Op: "append", When: "after", Action: "delay", Delay: ossemu.Duration(untilTimeout), Probability: 0.02},
+	{ID: "append applied, answered slowly", Op: "append", When: "after", Action: "delay", Delay: ossemu.Duration(60 * time.Millisecond), Probability: 0.3},
 	{ID: "append 503", Op: "append", Action: "error", Status: 503, Code: "ServiceUnavailable", Probability: 0.05},
 	{ID: "append cut before", Op: "append", Action: "cut", Probability: 0.05},
 	{ID: "append delayed past the timeout", Op: "append", Action: "delay", Delay: ossemu.Duration(untilTimeout), Probability: 0.02},

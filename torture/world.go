@@ -47,6 +47,10 @@ type world struct {
 	// Who holds it may kill or start the store, or change its rules.
 	storeBusy sync.Mutex
 
+	// Called with the directory of the objects before they are proven; nil but in
+	// tests of the proof.
+	tamper func(dir string)
+
 	spared atomic.Pointer[slot] // is not killed now
 
 	variant int // of the routes that instances start with; with all slots held
@@ -241,6 +245,9 @@ func (w *world) live() {
 	w.build()
 	w.rage()
 	w.settle()
+	if w.tamper != nil {
+		w.tamper(w.store.Objects())
+	}
 	w.prove()
 }
 
