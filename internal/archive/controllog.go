@@ -11,6 +11,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -23,6 +24,10 @@ import (
 // maxCheckpoints bounds the tallies remembered per lane and incarnation; beyond
 // it every second one is let go.
 const maxCheckpoints = 4096
+
+// maxControlLine is the longest line with its newline; writers pass over longer
+// ones.
+const maxControlLine = 1<<20 + 1
 
 // history is what a source's control log has said over its whole life. The
 // package control reads only the newest line, which is all that writers need;
@@ -261,12 +266,17 @@ func (c *controlReader) object(ctx context.Context, key string) error {
 // anything else is foreign. The caller holds mu.
 func (c *controlReader) parse(key string, o *controlObject, at int64, p []byte, whole bool) {
 	var s control.State
-	err := json.Unmarshal(p, &s)
+	var head struct {
+		Version  int    `json:"v"`
+		Position *int64 `json:"pos"`
+	}
+	ours := whole && !o.ended && p[0] == '{' && len(p) <= maxControlLine && json.Unmarshal(p, &head) == nil &&
+		head.Position != nil && *head.Position == at && head.Version >= 1
 	switch {
-	case err == nil && s.Version > control.Version:
-		c.problem(s.Source, key, at, "verify with a newer version of this program", "a line of version %d, this program reads up to %d", s.Version, control.Version)
+	case ours && head.Version > control.Version: // the rest may have any form
+		c.problem(o.source, key, at, "verify with a newer version of this program", "a line of version %d, this program reads up to %d", head.Version, control.Version)
 		return
-	case err != nil || !whole || o.ended || s.Position != at || s.Number < 1 || s.ID == "" || len(s.Layouts) == 0:
+	case !ours || json.Unmarshal(p, &s) != nil || s.Number < 1 || s.ID == "" || len(s.Layouts) == 0:
 		if end := at + int64(len(p)); end > o.told {
 			o.told = end
 			c.col.note(Finding{Source: o.source, Key: key, Position: at,
@@ -281,8 +291,12 @@ func (c *controlReader) parse(key string, o *controlObject, at int64, p []byte, 
 		c.problem(s.Source, key, at, "two archives must not share a prefix", "a line of archive %q, this is %q", s.Archive, c.archive)
 		return
 	}
-	if o.source != "" && s.Source != o.source {
-		c.problem(o.source, key, at, "two sources must not share a control log", "a line of source %q", s.Source)
+	if want := cmp.Or(o.source, c.sourceOf(key)); want != "" && s.Source != want {
+		c.problem(want, key, at, "two sources must not share a control log", "a line of source %q", s.Source)
+		return
+	}
+	if s.Next != "" && s.Next != nextControl(key) {
+		c.problem(s.Source, key, at, "restore the object: was it copied from elsewhere?", "a line that goes on in %q, which is no next object of this one", s.Next)
 		return
 	}
 	o.source, o.ended = s.Source, s.Next != ""
@@ -305,6 +319,34 @@ func (c *controlReader) parse(key string, o *controlObject, at int64, p []byte, 
 		}
 	}
 	h.line(s, !c.walked)
+}
+
+// splitControl takes the key of a control log's object apart; n is 0 if it is none.
+func splitControl(key string) (log string, n int) {
+	name, ok := strings.CutSuffix(key, ".jsonl")
+	dot := strings.LastIndexByte(name, '.')
+	if !ok || dot < 0 {
+		return "", 0
+	}
+	n, err := strconv.Atoi(name[dot+1:])
+	if err != nil || n < 1 || controlObjectKey(name[:dot], n) != key {
+		return "", 0
+	}
+	return name[:dot], n
+}
+
+func controlObjectKey(log string, n int) string { return fmt.Sprintf("%s.%06d.jsonl", log, n) }
+
+// sourceOf is the source whose control log stands under the key, "" if none does.
+func (c *controlReader) sourceOf(key string) string {
+	log, _ := splitControl(key)
+	return strings.TrimPrefix(log, c.prefix+controlDir)
+}
+
+// nextControl is the key of the object in which the log of key goes on.
+func nextControl(key string) string {
+	log, n := splitControl(key)
+	return controlObjectKey(log, n+1)
 }
 
 // sourceNames lists the sources that control logs speak of.
