@@ -89,6 +89,23 @@ func kindOfStatus(status int) object.Kind {
 	return object.InDoubt
 }
 
+// agrees says whether a code of this kind may come with the status, and to this
+// operation. The two contradict each other where somebody in between has put in
+// a word of his own, or the service is in trouble: no clear no is made of that.
+func agrees(kind object.Kind, status int, isAppend bool) bool {
+	switch kind {
+	case object.NotFound:
+		return status == http.StatusNotFound
+	case object.Unappendable:
+		return status == http.StatusConflict
+	case object.Mismatch:
+		return status == http.StatusConflict && isAppend
+	case object.Refused:
+		return status < 500
+	}
+	return true
+}
+
 // fail makes the one error of a failed operation. position is the append's, and
 // -1 for other operations.
 func (c *Client) fail(op, key string, position int64, a *answer, err error) error {
@@ -129,11 +146,13 @@ func (c *Client) kindOf(e *object.Error, position int64, a *answer) object.Kind 
 	}
 	kind, known := kinds[e.Code]
 	switch {
+	case known && !agrees(kind, e.Status, position >= 0):
+		return object.InDoubt // whose word is it?
 	case known && kind == object.InDoubt && e.RetryAfter > 0:
 		return object.Throttled
 	case known:
 		return kind
-	case e.Code == "FileAlreadyExists":
+	case e.Code == "FileAlreadyExists" && e.Status == http.StatusConflict:
 		// Where a rule of the bucket forbids overwriting. At position 0 it says
 		// what a mismatch says: the object is there, do not create it; reading
 		// it forward is the way on. At a later position it would mean that the

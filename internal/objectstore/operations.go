@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -82,6 +83,9 @@ func (c *Client) Head(ctx context.Context, key string) (object.Info, error) {
 	h, err := c.bucket.GetObjectDetailedMeta(key, oss.WithContext(ctx))
 	if err != nil {
 		return object.Info{}, c.fail("head", key, -1, a, err)
+	}
+	if a.status != http.StatusOK {
+		return object.Info{}, c.fail("head", key, -1, a, fmt.Errorf("answered with %d instead of 200", a.status))
 	}
 	doubt := func(what, value string) (object.Info, error) {
 		return object.Info{}, c.fail("head", key, -1, a, fmt.Errorf("200 without %s: %q", what, value))
@@ -162,14 +166,17 @@ func (c *Client) Read(ctx context.Context, key string, from, to int64) (io.ReadC
 	if n, err := strconv.ParseInt(a.header.Get("Content-Length"), 10, 64); err == nil {
 		want = n
 	}
+	whole := a.status == http.StatusOK
 	if ranged {
-		start, end, ok := contentRange(a.header.Get("Content-Range"))
-		if a.status != http.StatusPartialContent || !ok || start != from || to >= 0 && end > to {
-			body.Close()
-			cancel(nil)
-			return nil, c.fail("read", key, -1, a, fmt.Errorf("asked for the bytes from %d to %d, answered with %d and %q", from, to, a.status, a.header.Get("Content-Range")))
-		}
+		// All of what was asked for, or up to the object's end.
+		start, end, length, ok := contentRange(a.header.Get("Content-Range"))
+		whole = a.status == http.StatusPartialContent && ok && start == from && (end == length || end == to)
 		want = end - start
+	}
+	if !whole {
+		body.Close()
+		cancel(nil)
+		return nil, c.fail("read", key, -1, a, fmt.Errorf("asked for the bytes from %d to %d, answered with %d and %q", from, to, a.status, a.header.Get("Content-Range")))
 	}
 	return &reader{c: c, key: key, ctx: ctx, cancel: cancel, watch: watch, body: body, want: want, a: a}, nil
 }
@@ -186,7 +193,7 @@ func (c *Client) atEnd(key string, from, length int64) (io.ReadCloser, error) {
 // pastEnd answers a 416: from is the object's length or more.
 func (c *Client) pastEnd(ctx context.Context, key string, from int64, a *answer) (io.ReadCloser, error) {
 	if rest, ok := strings.CutPrefix(a.header.Get("Content-Range"), "bytes */"); ok {
-		if length, err := strconv.ParseInt(rest, 10, 64); err == nil {
+		if length, err := strconv.ParseInt(rest, 10, 64); err == nil && from >= length {
 			return c.atEnd(key, from, length)
 		}
 	}
@@ -201,14 +208,19 @@ func (c *Client) pastEnd(ctx context.Context, key string, from int64, a *answer)
 	return c.atEnd(key, from, info.Length)
 }
 
-// contentRange parses "bytes 5-9/20" into [5,10).
-func contentRange(s string) (start, end int64, ok bool) {
+// contentRange parses "bytes 5-9/20" into [5,10) of 20; the length is -1 if it is
+// not told.
+func contentRange(s string) (start, end, length int64, ok bool) {
 	s, ok = strings.CutPrefix(s, "bytes ")
-	s, _, _ = strings.Cut(s, "/")
+	s, total, _ := strings.Cut(s, "/")
 	first, last, found := strings.Cut(s, "-")
 	start, err1 := strconv.ParseInt(first, 10, 64)
 	end, err2 := strconv.ParseInt(last, 10, 64)
-	return start, end + 1, ok && found && err1 == nil && err2 == nil && start >= 0 && end >= start
+	length, err := strconv.ParseInt(total, 10, 64)
+	if err != nil {
+		length = -1
+	}
+	return start, end + 1, length, ok && found && err1 == nil && err2 == nil && start >= 0 && end >= start && end < math.MaxInt64
 }
 
 // watchdog cancels a read on which nothing comes. It runs only while we wait,
