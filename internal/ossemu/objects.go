@@ -242,8 +242,8 @@ func byteRange(value string, standard bool, length int64) (from, to int64, parti
 		return 0, length, false, nil
 	}
 	if first == "" {
-		n, err := strconv.ParseInt(last, 10, 64)
-		if err != nil || n < 0 {
+		n, err := number(last)
+		if err != nil {
 			return 0, length, false, nil //nolint:nilerr // passed over
 		}
 		from, to = max(0, length-n), length
@@ -251,12 +251,12 @@ func byteRange(value string, standard bool, length int64) (from, to int64, parti
 			from, to = length, length
 		}
 	} else {
-		if from, err = strconv.ParseInt(first, 10, 64); err != nil || from < 0 {
+		if from, err = number(first); err != nil {
 			return 0, length, false, nil //nolint:nilerr // passed over
 		}
 		to = length
 		if last != "" {
-			n, err := strconv.ParseInt(last, 10, 64)
+			n, err := number(last)
 			if err != nil || n < from {
 				return 0, length, false, nil //nolint:nilerr // passed over
 			}
@@ -275,4 +275,10 @@ func byteRange(value string, standard bool, length int64) (from, to int64, parti
 		return 0, 0, false, e
 	}
 	return from, to, true, nil
+}
+
+// number reads digits, without the sign that ParseInt takes.
+func number(s string) (int64, error) {
+	n, err := strconv.ParseUint(s, 10, 63)
+	return int64(n), err
 }
