@@ -88,6 +88,7 @@ func (a *at) compare(t *tail, f *frame) {
 		}
 		if found {
 			a.say("finds its %s in a frame", a.names(bit))
+			a.meets(metOwn)
 			k.found |= bit
 		}
 		if over {
@@ -127,6 +128,7 @@ func (a *at) judgeLate(i int) {
 	}
 	if over {
 		k.over |= 1 << i
+		a.meets(metOvertakenLate)
 	}
 	if (found || over) && k.unsure == 1 {
 		k.fresh |= 1 << i

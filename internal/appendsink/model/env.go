@@ -36,8 +36,12 @@ func (x *world) next(s *state, out emit) {
 		}
 		x.step(s, out, func(n *state) {
 			n.orphans[i] = request{}
+			how := x.apply(n, q)
 			x.say("a late request puts %s to %s at %d: %s", x.frameName(q.frame), keyName(q.key-1), q.pos,
-				[...]string{"applied", "refused", "not appendable"}[x.apply(n, q)])
+				[...]string{"applied", "refused", "not appendable"}[how])
+			if how == applied {
+				x.meets(metLate)
+			}
 		})
 		x.step(s, out, func(n *state) {
 			n.orphans[i] = request{}
@@ -77,7 +81,12 @@ func (x *world) worker(s *state, i int, n uint8, out emit) {
 	case forward:
 		do(func(a *at) { a.forwardStep(0) })
 		for torn := uint8(1); torn <= 2 && s.used.torn+torn <= x.faults.torn && s.obj[x.tails[k.tail].key] != 0; torn++ {
-			do(func(a *at) { a.s.used.torn += torn; a.say("reads bytes that were cut"); a.forwardStep(torn) })
+			do(func(a *at) {
+				a.s.used.torn += torn
+				a.say("reads bytes that were cut")
+				a.meets(metTorn)
+				a.forwardStep(torn)
+			})
 		}
 	case wait:
 		do(func(a *at) {
@@ -90,6 +99,7 @@ func (x *world) worker(s *state, i int, n uint8, out emit) {
 				a.s.used.garble++
 				how := x.apply(a.s, a.k.req)
 				a.say("is told nonsense")
+				a.meets(metGarbled)
 				a.answered(how, true)
 			})
 		}
@@ -101,6 +111,7 @@ func (x *world) worker(s *state, i int, n uint8, out emit) {
 					return
 				}
 				a.say("is told nothing")
+				a.meets(metDoubt)
 				a.inDoubt()
 			})
 		}
@@ -129,6 +140,7 @@ func (x *world) worker(s *state, i int, n uint8, out emit) {
 			a.s.used.drop++
 			a.s.older[n], a.s.ledger[n], a.k.rev = a.s.ledger[n], 0, 0
 			a.say("takes the series out of the ledger")
+			a.meets(metDropped)
 		})
 	}
 }
@@ -182,6 +194,7 @@ func (x *world) ledgerFaults(s *state, out emit) {
 					m.w[j].sinks[n].rev = 0
 				}
 				x.say("the ledger loses %c", 'A'+n)
+				x.meets(metLost)
 			})
 		}
 		if s.older[n] != s.ledger[n] && s.used.back < x.faults.back {
@@ -192,6 +205,7 @@ func (x *world) ledgerFaults(s *state, out emit) {
 					m.w[j].sinks[n].rev = 0
 				}
 				x.say("the ledger rolls %c back", 'A'+n)
+				x.meets(metBack)
 			})
 		}
 	}
@@ -261,6 +275,7 @@ func (x *world) objectFaults(s *state, out emit) {
 					m.obj[key] = x.child(1, junk)
 					m.hurt |= 1 << key
 					x.say("FOREIGN bytes in %s before anything", keyName(key))
+					x.meets(metJunk)
 				})
 			}
 			continue
@@ -271,6 +286,7 @@ func (x *world) objectFaults(s *state, out emit) {
 				m.hurt |= 1 << key
 				m.obj[key] = x.child(o, junk)
 				x.say("FOREIGN bytes are appended to %s", keyName(key))
+				x.meets(metJunk)
 			})
 		}
 		if s.used.del < f.del && x.deletable(s, key) {
@@ -280,6 +296,7 @@ func (x *world) objectFaults(s *state, out emit) {
 				m.obj[key] = 0
 				m.locked &^= 1 << key
 				x.say("%s is DELETED", keyName(key))
+				x.meets(metDeleted)
 			})
 		}
 		if s.locked&(1<<key) == 0 && s.used.lock < f.lock {
@@ -287,6 +304,7 @@ func (x *world) objectFaults(s *state, out emit) {
 				m.used.lock++
 				m.locked |= 1 << key
 				x.say("%s is put under RETENTION", keyName(key))
+				x.meets(metLocked)
 			})
 		}
 		var buf [16]uint16
@@ -299,6 +317,7 @@ func (x *world) objectFaults(s *state, out emit) {
 					x.damage(m, key, p)
 					m.obj[key] = max(x.prefix(o, p), 1)
 					x.say("%s is CUT to %s", keyName(key), x.objectName(m.obj[key]))
+					x.meets(metCut)
 				})
 			}
 			if s.used.flip < f.flip && !x.turning(s, key) {
@@ -316,6 +335,7 @@ func (x *world) objectFaults(s *state, out emit) {
 					}
 					m.obj[key] = n
 					x.say("a byte FLIPS in %s: %s", keyName(key), x.objectName(n))
+					x.meets(metFlipped)
 				})
 			}
 		}
@@ -363,6 +383,7 @@ func (x *world) streamFaults(s *state, out emit) {
 				m.w[i].deaf = 1 // the server was away: the consumer has skipped or doubled something
 			}
 			x.say("the stream is REWOUND and holds %s", x.names(m.stream))
+			x.meets(metRewound)
 		})
 	}
 	if s.used.recreate < x.faults.recreate {
@@ -371,6 +392,7 @@ func (x *world) streamFaults(s *state, out emit) {
 			m.stream = x.recreated
 			m.created++
 			x.say("the stream is made ANEW and holds %s", x.names(m.stream))
+			x.meets(metRecreated)
 		})
 	}
 }
@@ -391,10 +413,12 @@ func (x *world) vanish(s *state, i int, out emit) {
 			m.used.vanish++
 			m.stream &^= 1 << i
 			x.say("%s VANISHES from the stream", x.names(1<<i))
+			x.meets(metVanished)
 			for j := range x.writers {
 				if who&(1<<j) != 0 {
 					m.w[j].pulled |= 1 << i
 					x.say("on its way to W%d", x.who[j])
+					x.meets(metPulled)
 				}
 			}
 		})

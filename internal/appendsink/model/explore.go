@@ -41,6 +41,7 @@ type result struct {
 	what          string
 	trace         []string
 	took          time.Duration
+	met           [mets]int // of the exploration itself
 }
 
 // seed of the hashes by which states are known again. They have 64 bits: two of a
@@ -107,7 +108,7 @@ func explore(in *instance, bug, limit int) (r result) {
 	began := time.Now()
 	in.series, in.queue = max(in.series, 1), max(in.queue, 2)
 	x := newWorld(in, bug)
-	defer func() { r.took, r.cut = time.Since(began), x.cut }()
+	defer func() { r.took, r.cut, r.met = time.Since(began), x.cut, x.met }()
 	first := x.initial()
 	seen := map[uint64]struct{}{maphash.Comparable(seed, first): {}}
 	ways := []from{{-1, 0}}
@@ -123,7 +124,10 @@ func explore(in *instance, bug, limit int) (r result) {
 			}
 			if x.live > 0 && me%x.live == 0 {
 				r.runs++
-				if inv, why, _ := x.runOn(s); inv != "" {
+				count := x.met
+				inv, why, _ := x.runOn(s)
+				x.met = count
+				if inv != "" {
 					r.invariant, r.what, r.states = inv, why, len(ways)
 					r.trace = append(x.retrace(ways, me), "-- and from here on, without any fault:")
 					_, _, steps := x.runOn(s) // again, now that the writers have their names

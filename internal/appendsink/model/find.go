@@ -14,6 +14,7 @@ func (a *at) passGone(t *tail) {
 		return // the epoch has ended
 	}
 	a.say("%s is gone", keyName(t.key))
+	a.meets(metGone)
 	a.breakOff(t, 0, 0, 2)
 }
 
@@ -44,6 +45,7 @@ func (a *at) locate() {
 		}
 		keys = []uint8{keyOf(a.n, 1, a.firstExt())}
 	}
+	a.meets(metListed)
 	found, why := a.enter(keys)
 	if why != fine {
 		a.endEpoch(why)
@@ -86,6 +88,7 @@ func (a *at) enterLower(keys []uint8, from *tail) int {
 	if at < 0 || keys[at] == w.key {
 		return fine
 	}
+	a.meets(metLower)
 	a.skipped()
 	if from != nil && keys[at] == from.key {
 		a.set(*from)
@@ -178,6 +181,7 @@ func (a *at) enter(keys []uint8) (found bool, why int) {
 				a.advance(&c, f)
 				n.chain = c
 				a.goOn(&n, a.frames[f].next)
+				a.meets(metFromSeal)
 				return true, fine
 			}
 		}
@@ -213,7 +217,9 @@ func (a *at) enterAbove(t *tail) bool {
 		a.endEpoch(why)
 		return false
 	}
-	if !found {
+	if found {
+		a.meets(metAbove)
+	} else {
 		a.k.tail = was
 	}
 	return found

@@ -98,6 +98,7 @@ func (x *world) start(s *state, i int, stale, floor bool) {
 			return
 		}
 		x.say("and switches to layout %d from %d on", n.layout, n.since)
+		x.meets(metSwitched)
 	}
 	if c.created != s.created && x.bug != bugSameLife || reused == c.inc+1 && x.bug != bugNoNewLife {
 		c.inc++
@@ -133,6 +134,7 @@ func (x *world) start(s *state, i int, stale, floor bool) {
 	}
 	if stale {
 		x.say("from a STALE ledger")
+		x.meets(metStale)
 	}
 }
 
@@ -155,6 +157,7 @@ func (x *world) intake(s *state, i int, out emit) {
 	if s.used.crash < x.faults.crash {
 		x.step(s, out, func(n *state) {
 			x.say("W%d crashes", x.who[i])
+			x.meets(metCrashed)
 			n.used.crash++
 			x.down(n, i)
 		})
@@ -256,11 +259,13 @@ func (x *world) raise(s *state, i int) {
 	case x.bug == bugGrantsAnybody:
 	case s.ctl.inc != w.inc, layout != w.layout:
 		x.say("W%d is refused a higher horizon, and ends its epoch", x.who[i])
+		x.meets(metNotRaised)
 		x.down(s, i)
 		return
 	}
 	x.grant(s, i, max(w.handed, w.horizon)+x.ahead)
 	x.say("W%d raises its horizon to %d", x.who[i], w.horizon)
+	x.meets(metRaised)
 }
 
 // floorOf is the sequence up to which everything that writer i has received is

@@ -15,6 +15,7 @@ func main() {
 	limit := flag.Int("limit", 6_000_000, "states to expand at the most")
 	flag.Parse()
 	bad := false
+	var all totals
 	if *planted {
 		for _, b := range plantedBugs() {
 			if !strings.Contains(b.what, *only) {
@@ -23,25 +24,70 @@ func main() {
 			fmt.Println("BUG:", b.what)
 			if b.instance == "" {
 				fmt.Println("    does not show:", b.why)
+				all.hidden++
 				continue
 			}
 			in := find(b.instance)
 			r := explore(in, b.bug, *limit)
 			bad = bad || r.invariant == ""
+			if r.invariant != "" {
+				all.caught++
+			}
+			all.planted++
 			fmt.Println(r.words(in))
 		}
+		fmt.Printf("total: %d bugs planted, %d caught; %d more rules that something else stands in for\n", all.planted, all.caught, all.hidden)
 	} else {
 		for _, in := range instances() {
 			if strings.Contains(in.name, *only) && (*long || !in.long) {
 				r := explore(in, asIs, *limit)
 				bad = bad || r.invariant != ""
 				fmt.Println(r.words(in))
+				all.add(&r)
 			}
 		}
+		all.print()
 	}
 	if bad {
 		os.Exit(1)
 	}
+}
+
+// totals sums up a run.
+type totals struct {
+	instances, exhaustive, bounded, broken int
+	states, steps, runs                    int
+	took                                   time.Duration
+	met                                    [mets]int
+	planted, caught, hidden                int
+}
+
+func (t *totals) add(r *result) {
+	t.instances++
+	switch {
+	case r.invariant != "":
+		t.broken++
+	case r.exhaustive && r.cut:
+		t.bounded++
+	case r.exhaustive:
+		t.exhaustive++
+	}
+	t.states += r.states
+	t.steps += r.edges
+	t.runs += r.runs
+	t.took += r.took
+	for i, n := range r.met {
+		t.met[i] += n
+	}
+}
+
+func (t *totals) print() {
+	fmt.Println("met on the way:")
+	for i, n := range t.met {
+		fmt.Printf("  %10d %s\n", n, metWords[i])
+	}
+	fmt.Printf("total: %d states and %d steps of %d instances in %s, %d exhaustive, %d up to segment %d; run on from %d of them; %d broken\n",
+		t.states, t.steps, t.instances, t.took.Round(100*time.Millisecond), t.exhaustive, t.bounded, maxSeg, t.runs, t.broken)
 }
 
 func find(name string) *instance {

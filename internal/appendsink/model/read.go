@@ -38,6 +38,7 @@ func (a *at) forwardStep(torn uint8) {
 		a.endEpoch(why)
 	case why == corrupt && k.sure == 0 && a.bug != bugNoReread:
 		a.say("reads %s at %s; once more", keyName(t.key), a.objectName(o))
+		a.meets(metReread)
 		k.sure = 1
 	case o == 0:
 		a.passGone(&t)
@@ -96,6 +97,7 @@ func (a *at) readSegment(t *tail, o uint16, torn bool) (moved bool, why int) {
 				return false, corrupt
 			}
 			a.say("adopts %s", a.frameName(f))
+			a.meets(metFollowed)
 			a.goOn(t, c.next)
 			return true, fine
 		}
@@ -115,6 +117,7 @@ func (a *at) adopt(t *tail, n uint16) int {
 		return newerLife
 	}
 	if f.kind == kindData {
+		a.meets(metAdopted)
 		a.compare(t, f)
 	}
 	t.node = a.child(t.node, n)
@@ -164,6 +167,7 @@ func (a *at) rescan(o uint16, torn bool) {
 	case why == fine && known.chain.num == 0 && n.chain.num == 0,
 		why == fine && n.chain.num > 0 && !behind(&n.chain, &known.proven):
 		a.say("reads %s from its start: whole", keyName(n.key))
+		a.meets(metWhole)
 		a.set(n)
 		k.sure = 0
 		return
@@ -180,6 +184,7 @@ func (a *at) rescan(o uint16, torn bool) {
 		}
 		if (c.valid == a.pos(&n) || a.bug == bugAnyBreak) && a.check(&n.chain, n.key, f) {
 			a.say("follows the break in %s: %s", keyName(n.key), a.objectName(o))
+			a.meets(metBreakFollowed)
 			a.advance(&n.chain, f)
 			a.goOn(&n, c.next)
 			k.sure = 0

@@ -184,9 +184,11 @@ func (a *at) dropHeld(t *tail) int {
 			continue
 		case k.over&bit != 0 && a.bug != bugOvertakenHeld:
 			a.say("%s was overtaken and goes to the dead letters", a.names(bit))
+			a.meets(metOvertaken)
 			a.s.dead |= bit
 		default:
 			a.say("%s is in the series", a.names(bit))
+			a.meets(metHeld)
 		}
 		k.batch &^= bit
 		a.confirm(bit)
@@ -351,6 +353,7 @@ func (a *at) answered(how int, garbled bool) {
 		k.pc = look
 		return
 	}
+	a.count(how, f, &t)
 	switch {
 	case how == applied:
 	case how == closed && (a.bug == bugLeaveAtOnce || f.kind == kindBreak && a.bug != bugCloseByBreak):
@@ -411,6 +414,22 @@ func (a *at) answered(how int, garbled bool) {
 	}
 }
 
+// count counts the answer.
+func (a *at) count(how int, f *frame, t *tail) {
+	a.meets([...]met{applied: metApplied, refused: metRefused, closed: metClosed}[how])
+	switch {
+	case how == refused && t.complete == 0 && a.ledger:
+		a.meets(metBehind)
+	case how == applied && f.kind == kindBreak:
+		a.meets(metBroken)
+	case how == applied && f.kind == kindSeal:
+		a.meets(metSealed)
+		if extOf(f.next) != extOf(f.key) {
+			a.meets(metTurned)
+		}
+	}
+}
+
 // inDoubt: no answer came.
 func (a *at) inDoubt() {
 	k := a.k
@@ -439,6 +458,7 @@ func (a *at) leave(t *tail) {
 		return
 	}
 	a.say("leaves %s without a frame", keyName(t.key))
+	a.meets(metLeft)
 	a.goOn(t, next)
 	a.goForward("")
 	a.k.known = 0
@@ -450,8 +470,10 @@ func (a *at) endEpoch(why int) {
 	if why == streamUsed {
 		reused = a.w.inc + 1
 		a.say("the stream hands out sequences again; the epoch ends")
+		a.meets(metReused)
 	} else {
 		a.say("the series is of a later incarnation; the epoch ends")
+		a.meets(metNewerLife)
 	}
 	a.down(a.s, a.i)
 	a.s.w[a.i].reused = reused

@@ -182,6 +182,7 @@ type world struct {
 	aheadOf map[ahead]uint16
 	walks   map[objects]*walked
 
+	met  [mets]int
 	who  [maxWriters]uint8 // names of the writers, which change places when alike
 	perm [maxWriters]uint8
 	calm bool   // no bug is at work: a reader reads
