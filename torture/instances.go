@@ -153,10 +153,7 @@ func (w *world) noteExit(s *slot) {
 // lastLife says whether the last life of an instance got so far that it had
 // opened the archive, and what it has printed.
 func lastLife(s *slot) (opened bool, lines []string) {
-	life := s.LogText()
-	if i := strings.LastIndex(life, `"ossuary starts"`); i >= 0 {
-		life = life[i:]
-	}
+	life := s.LifeText()
 	return strings.Contains(life, `"archive opened"`), strings.Split(strings.TrimSpace(life), "\n")
 }
 
@@ -225,6 +222,9 @@ func (w *world) makeZombie(ctx context.Context, r *rand.Rand, victim *slot) {
 	syscall.Kill(victim.PID(), syscall.SIGCONT)
 	w.Logf("%s was paused for %s; another took over: %t", victim.Name, time.Since(began).Round(time.Millisecond), overtaken)
 	if !overtaken {
+		if ctx.Err() != nil {
+			return // there was no time for it
+		}
 		w.tally.add("pause/instance, nobody took over", 1)
 		return
 	}

@@ -123,7 +123,22 @@ func (w *world) build() {
 		s.Process.Start()
 	}
 	// The first thing that is done should be done to something.
-	w.slots[0].WaitFor("it answers", func(rig.Status) bool { return true })
+	rig.Eventually(w, rig.Patience, "an instance works", func() (bool, string) {
+		var notes []string
+		for _, s := range w.slots {
+			if !s.Alive() {
+				// A cluster that has just begun may take its time with the ledger.
+				w.noteExit(s)
+				s.Process.Start()
+			}
+			st, err := s.Status()
+			if err == nil && st.State == "running" {
+				return true, ""
+			}
+			notes = append(notes, fmt.Sprintf("%s: %+v %v", s.Name, st, err))
+		}
+		return false, strings.Join(notes, "; ")
+	})
 }
 
 func (w *world) settings(s *slot) rig.Settings {
@@ -192,6 +207,7 @@ func (w *world) settle() {
 	}
 	last := w.last()
 	w.Logf("everything is published, up to sequence %d", last)
+	told := time.Now()
 	rig.Eventually(w, rig.Patience, "everything is archived", func() (bool, string) {
 		var notes []string
 		reached, answered := 0, 0
@@ -213,6 +229,10 @@ func (w *world) settle() {
 		need := len(w.slots)
 		if w.lease {
 			need = 1
+		}
+		if time.Since(told) > 5*time.Second {
+			told = time.Now()
+			w.Logf("still catching up: %s", strings.Join(notes, "; "))
 		}
 		return answered == len(w.slots) && reached >= need, strings.Join(notes, "; ")
 	})

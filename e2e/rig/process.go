@@ -4,6 +4,7 @@ package rig
 
 import (
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -26,6 +27,7 @@ type Process struct {
 	cmd    *exec.Cmd
 	done   chan struct{} // closed when the present life has ended
 	starts int
+	born   int64 // where in the log the present life begins
 }
 
 // NewProcess makes one without starting it.
@@ -53,6 +55,10 @@ func (p *Process) Start() {
 		p.t.Fatal(err)
 	}
 	defer log.Close()
+	born, err := log.Seek(0, io.SeekEnd)
+	if err != nil {
+		p.t.Fatal(err)
+	}
 	cmd := p.command()
 	cmd.Stderr = log
 	if cmd.Stdout == nil {
@@ -71,6 +77,7 @@ func (p *Process) Start() {
 	defer p.mu.Unlock()
 	p.cmd, p.done = cmd, done
 	p.starts++
+	p.born = born
 }
 
 // life is the present life, nil before the first.
@@ -176,6 +183,15 @@ func (p *Process) LogText() string {
 		return err.Error()
 	}
 	return string(b)
+}
+
+// LifeText is what it has printed in its present or last life.
+func (p *Process) LifeText() string {
+	p.mu.Lock()
+	born := p.born
+	p.mu.Unlock()
+	all := p.LogText()
+	return all[min(int(born), len(all)):]
 }
 
 // LogTail is the end of it.
