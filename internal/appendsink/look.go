@@ -13,8 +13,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
-
+	"ossuary/internal/backoff"
 	"ossuary/internal/event"
 	"ossuary/internal/object"
 )
@@ -376,27 +375,21 @@ const (
 
 // patience is the backoff of one batch.
 type patience struct {
-	doubt, hold *backoff.ExponentialBackOff
+	doubt, hold backoff.Backoff
 	since       time.Time // first doubt without success
 }
 
 func newPatience() *patience {
-	mk := func(first, most time.Duration) *backoff.ExponentialBackOff {
-		b := backoff.NewExponentialBackOff()
-		b.InitialInterval, b.MaxInterval = first, most
-		b.Reset()
-		return b
-	}
-	return &patience{doubt: mk(doubtFirst, doubtMost), hold: mk(holdFirst, holdMost)}
+	return &patience{doubt: backoff.New(doubtFirst, doubtMost, 1.5), hold: backoff.New(holdFirst, holdMost, 1.5)}
 }
 
 // wait waits for the next pass, and says why where operators look.
 func (s *series) wait(ctx context.Context, st *stall, p *patience) error {
-	d := p.doubt.NextBackOff()
+	d := p.doubt.Next()
 	var oe *object.Error
 	switch {
 	case st.hold:
-		d = p.hold.NextBackOff()
+		d = p.hold.Next()
 		s.held(st.err)
 	case p.since.IsZero():
 		p.since = time.Now()

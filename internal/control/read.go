@@ -11,9 +11,9 @@ import (
 	"slices"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/rs/zerolog"
 
+	"ossuary/internal/backoff"
 	"ossuary/internal/object"
 )
 
@@ -261,21 +261,17 @@ func (f *finding) line(position int64, p []byte) {
 
 // patience waits between attempts, and says so.
 type patience struct {
-	b   *backoff.ExponentialBackOff
+	b   backoff.Backoff
 	log zerolog.Logger
 }
 
 func newPatience(log zerolog.Logger) patience {
-	b := backoff.NewExponentialBackOff()
-	b.InitialInterval = 100 * time.Millisecond
-	b.Multiplier = 2
-	b.MaxInterval = 10 * time.Second
-	return patience{b, log}
+	return patience{backoff.New(100*time.Millisecond, 10*time.Second, 2), log}
 }
 
 // sleep waits after err; it returns an error, which wraps err, when ctx ends.
 func (p patience) sleep(ctx context.Context, err error) error {
-	d := p.b.NextBackOff()
+	d := p.b.Next()
 	var e *object.Error
 	if errors.As(err, &e) {
 		d = max(d, e.RetryAfter)

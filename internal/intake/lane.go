@@ -7,10 +7,10 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
 	"github.com/nats-io/nuid"
 	"github.com/rs/zerolog"
 
+	"ossuary/internal/backoff"
 	"ossuary/internal/control"
 	"ossuary/internal/router"
 )
@@ -90,8 +90,7 @@ func (l *Lane) Run(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(l.opt.DrainTimeout, cancel) })()
 	defer l.board.set(Stopped, "")
 
-	pauses := backoff.NewExponentialBackOff()
-	pauses.InitialInterval, pauses.MaxInterval = firstPause, maxPause
+	pauses := backoff.New(firstPause, maxPause, 1.5)
 	for ctx.Err() == nil {
 		incarnation, floor := l.incarnation, l.point.Floor
 		err := l.epoch(ctx, stop)
@@ -111,7 +110,7 @@ func (l *Lane) Run(ctx context.Context) error {
 		if l.incarnation != incarnation || l.point.Floor > floor {
 			pauses.Reset()
 		}
-		wait := pauses.NextBackOff()
+		wait := pauses.Next()
 		l.opt.Metrics.epochEnded(reason)
 		l.board.set(Backoff, reason)
 		l.board.change(func(s *Status) { s.LastErr = err.Error() })
