@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
 
 	"ossuary/internal/ledger"
 )
@@ -22,14 +23,14 @@ type checkpointer struct {
 
 	mu     sync.Mutex
 	dirty  map[string]ledger.Tail
-	revs   map[string]uint64 // revision of each series' entry, as last seen
-	drops  map[string]uint64 // sealed series: their last sequence
-	failed bool              // the last round failed: log the next success
-	round  sync.Mutex        // one round of writes at a time
+	revs   map[string]uint64   // revision of each series' entry, as last seen
+	drops  map[string]uint64   // sealed series: their last sequence
+	failed bool                // the last round failed: log the next success
+	round  *semaphore.Weighted // one round of writes at a time; waiting for it ends with the context
 }
 
 func (c *checkpointer) init(o *Options) {
-	c.opt = o
+	c.opt, c.round = o, semaphore.NewWeighted(1)
 	c.dirty, c.revs, c.drops = map[string]ledger.Tail{}, map[string]uint64{}, map[string]uint64{}
 }
 
@@ -87,8 +88,10 @@ func (c *checkpointer) flush(ctx context.Context) error {
 	if c.opt.Ledger == nil {
 		return nil
 	}
-	c.round.Lock()
-	defer c.round.Unlock()
+	if err := c.round.Acquire(ctx, 1); err != nil {
+		return err
+	}
+	defer c.round.Release(1)
 	c.mu.Lock()
 	dirty := c.dirty
 	c.dirty = map[string]ledger.Tail{}

@@ -41,7 +41,9 @@ func (l *Lane) consumer(ctx context.Context, s jetstream.Stream, p *plan, epoch 
 	}
 	if highest >= epoch {
 		epoch = highest + 1
-		l.lease.raiseEpoch(epoch)
+		if err := l.lease.raiseEpoch(ctx, epoch); err != nil {
+			return nil, 0, err
+		}
 		l.board.change(func(s *Status) { s.Epoch = epoch })
 	}
 	queue := s.CachedInfo().Config.Retention == jetstream.WorkQueuePolicy

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nats-io/nuid"
 	"github.com/rs/zerolog"
+	"golang.org/x/sync/semaphore"
 
 	"ossuary/internal/backoff"
 	"ossuary/internal/control"
@@ -62,7 +63,7 @@ func New(o Options) *Lane {
 	l := &Lane{
 		opt: o, canonical: o.Layout.Canonical(), log: log,
 		writer: run + "/" + o.Lane,
-		lease: &lease{js: o.JS, ledger: o.Ledger, archive: o.Archive, replicas: o.LedgerReplicas, source: o.Source, lane: o.Lane,
+		lease: &lease{turn: semaphore.NewWeighted(1), js: o.JS, ledger: o.Ledger, archive: o.Archive, replicas: o.LedgerReplicas, source: o.Source, lane: o.Lane,
 			owner: run, ttl: o.LeaseTTL, off: o.LeaseOff, log: log, metrics: o.Metrics},
 		routers: map[int]*router.Router{},
 		lanes:   map[int]int{},

@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
+	"golang.org/x/sync/semaphore"
 
 	"ossuary/internal/ledger"
 )
@@ -38,10 +39,10 @@ type lease struct {
 	log      zerolog.Logger
 	metrics  *Metrics
 
-	mu    sync.Mutex
-	entry ledger.Lane // as last written here
+	held  atomic.Bool
+	turn  *semaphore.Weighted // held over requests, so that waiting for it ends with a context
+	entry ledger.Lane         // as last written here; guarded by turn, like rev
 	rev   uint64
-	held  bool
 }
 
 // take returns when the lease is ours, with the entry that was there before and
@@ -87,9 +88,12 @@ func (l *lease) take(ctx context.Context, standby func(owner string)) (ledger.La
 		case err != nil:
 			return ledger.Lane{}, fmt.Errorf("taking the lease: %w", err)
 		}
-		l.mu.Lock()
-		l.entry, l.rev, l.held = next, newRev, true
-		l.mu.Unlock()
+		if err := l.turn.Acquire(context.WithoutCancel(ctx), 1); err != nil { // nobody has it
+			return ledger.Lane{}, err
+		}
+		l.entry, l.rev = next, newRev
+		l.turn.Release(1)
+		l.held.Store(true)
 		l.metrics.lease(true)
 		return next, nil
 	}
@@ -131,9 +135,11 @@ func (l *lease) reopen(ctx context.Context) error {
 // errLeaseLost if another owner has it. Any other error leaves things open and
 // is mended by the next write.
 func (l *lease) write(ctx context.Context, change func(*ledger.Lane)) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if !l.held {
+	if err := l.turn.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("renewing the lease: %w", err)
+	}
+	defer l.turn.Release(1)
+	if !l.held.Load() {
 		return errLeaseLost
 	}
 	start := time.Now()
@@ -174,7 +180,7 @@ func (l *lease) write(ctx context.Context, change func(*ledger.Lane)) error {
 		case e.Owner == l.owner: // a write of ours whose answer was lost, or the ledger was rolled back
 			l.entry.Counter = max(l.entry.Counter, e.Counter)
 		default:
-			l.held = false
+			l.held.Store(false)
 			l.metrics.lease(false)
 			return fmt.Errorf("%w: %s", errLeaseLost, e.Owner)
 		}
@@ -229,17 +235,16 @@ func (l *lease) record(e *ledger.Lane, p checkpoint, incarnation int, ok bool) {
 	e.Incarnation, e.Floor, e.FloorTime, e.Tally = incarnation, p.Floor, p.Time, p.Tally
 }
 
-func (l *lease) owned() bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.held
-}
+func (l *lease) owned() bool { return l.held.Load() }
 
 // raiseEpoch moves the entry's epoch past one that the ledger did not know of.
-func (l *lease) raiseEpoch(epoch uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+func (l *lease) raiseEpoch(ctx context.Context, epoch uint64) error {
+	if err := l.turn.Acquire(ctx, 1); err != nil {
+		return fmt.Errorf("raising the epoch: %w", err)
+	}
+	defer l.turn.Release(1)
 	l.entry.Epoch = max(l.entry.Epoch, epoch)
+	return nil
 }
 
 // release stores the last floor and lets the next owner in at once.
@@ -250,9 +255,7 @@ func (l *lease) release(ctx context.Context, p checkpoint, incarnation int, ok b
 			e.Owner = ""
 		}
 	})
-	l.mu.Lock()
-	l.held = false
-	l.mu.Unlock()
+	l.held.Store(false)
 	l.metrics.lease(false)
 	if errors.Is(err, errLeaseLost) {
 		return nil
