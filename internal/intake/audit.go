@@ -15,6 +15,8 @@ const (
 	lostAudits = 2
 	// stalledAudits: a pull may be on its way, a leader may be changing.
 	stalledAudits = 3
+	// unackedAudits: acknowledgements may be on their way.
+	unackedAudits = 3
 	// auditTimeout bounds one look at the consumer.
 	auditTimeout = 5 * time.Second
 	// reportEvery is how often status and metrics are brought up to date.
@@ -26,13 +28,15 @@ const (
 // auditor compares what the server says it delivered with what was seen. After a
 // reconnect without new traffic nothing else tells that deliveries were lost.
 type auditor struct {
-	seen          uint64
-	lost, stalled int
+	deletes                bool // acknowledging frees messages
+	seen                   uint64
+	lost, stalled, unacked int
 }
 
-// judge returns why the epoch must end, nil if all is well. seen and busy are
-// from before info was asked for.
-func (a *auditor) judge(seen uint64, busy bool, info *jetstream.ConsumerInfo) error {
+// judge returns why the epoch must end, nil if all is well. seen, owed and busy are
+// from before info was asked for; owed is how many of the messages seen were not
+// acknowledged.
+func (a *auditor) judge(seen, owed uint64, busy bool, info *jetstream.ConsumerInfo) error {
 	quiet := !busy && seen == a.seen
 	a.seen = seen
 	delivered := info.Delivered.Consumer
@@ -44,11 +48,20 @@ func (a *auditor) judge(seen uint64, busy bool, info *jetstream.ConsumerInfo) er
 	} else if a.lost++; a.lost >= lostAudits {
 		return ended("audit", fmt.Errorf("deliveries were lost: the server sent %d, %d were seen", delivered, seen))
 	}
+	// Nobody tells of an acknowledgement that got lost, as one does without a leader.
+	// The next one may cover it, but none follows where nothing is delivered any
+	// more: neither to a consumer with MaxAckPending such messages, nor where none
+	// comes.
 	full := info.Config.MaxAckPending > 0 && info.NumAckPending >= info.Config.MaxAckPending
 	if !quiet || delivered != seen || full || info.NumPending == 0 {
 		a.stalled = 0
 	} else if a.stalled++; a.stalled >= stalledAudits {
 		return ended("stalled", fmt.Errorf("%d messages are waiting in the stream and none comes", info.NumPending))
+	}
+	if !quiet || delivered != seen || uint64(info.NumAckPending) <= owed || !full && !a.deletes {
+		a.unacked = 0
+	} else if a.unacked++; a.unacked >= unackedAudits {
+		return ended("acks_lost", fmt.Errorf("acknowledgements were lost: the server waits for %d, %d are owed", info.NumAckPending, owed))
 	}
 	return nil
 }
@@ -60,7 +73,7 @@ func (e *epoch) audit(ctx context.Context, end context.CancelCauseFunc, cons jet
 	defer look.Stop()
 	report := time.NewTicker(reportEvery)
 	defer report.Stop()
-	var a auditor
+	a := auditor{deletes: e.tracker.mode != ackFreely}
 	var gone losses
 	answered := time.Now()
 	var silent error // why the server has not answered since
@@ -78,7 +91,7 @@ func (e *epoch) audit(ctx context.Context, end context.CancelCauseFunc, cons jet
 			return
 		case <-look.C:
 		}
-		seen, busy := e.seen.Load(), e.busy.Load()
+		seen, owed, busy := e.seen.Load(), e.tracker.owed(), e.busy.Load()
 		asked, cancel := context.WithTimeout(ctx, auditTimeout)
 		first, err := e.first(asked)
 		var info *jetstream.ConsumerInfo
@@ -99,7 +112,7 @@ func (e *epoch) audit(ctx context.Context, end context.CancelCauseFunc, cons jet
 			continue
 		}
 		answered, silent = time.Now(), nil
-		if err := a.judge(seen, busy, info); err != nil {
+		if err := a.judge(seen, owed, busy, info); err != nil {
 			end(err)
 			return
 		}

@@ -72,7 +72,7 @@ type tracker struct {
 	high    uint64 // highest confirmed slot
 	frozen  bool   // the floor stays before a forgotten slot
 	point   checkpoint
-	acked   uint64   // slots up to here are acknowledged or about to be
+	acked   uint64   // slots up to here are acknowledged or about to be; with ackEach, how many are
 	replies []string // ackEach: to acknowledge
 	reply   string   // else: of the message to acknowledge through; "" if nothing new
 	ahead   bool     // acknowledge past waiting slots, see runAhead
@@ -178,6 +178,7 @@ func (t *tracker) resolve(slots []uint64, o outcome) {
 			t.high = max(t.high, n)
 			if t.mode == ackEach {
 				t.replies = append(t.replies, s.reply)
+				t.acked++
 			}
 		}
 	}
@@ -290,6 +291,13 @@ func (t *tracker) open() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return int(t.next - t.low)
+}
+
+// owed returns how many delivered messages were not acknowledged.
+func (t *tracker) owed() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.next - 1 - t.acked
 }
 
 func signal(c chan struct{}) {

@@ -68,27 +68,29 @@ func TestAuditor(t *testing.T) {
 			Config: jetstream.ConsumerConfig{MaxAckPending: 10}}
 	}
 	type look struct {
-		seen uint64
-		busy bool
-		info *jetstream.ConsumerInfo
+		seen, owed uint64
+		busy       bool
+		info       *jetstream.ConsumerInfo
 	}
 	for name, c := range map[string]struct {
 		looks  []look
 		reason string // of the last look, "" for none
 	}{
-		"all is well":                  {[]look{{5, false, info(5, 0, 0)}, {5, false, info(5, 0, 0)}, {5, false, info(5, 0, 0)}, {5, false, info(5, 0, 0)}}, ""},
-		"on the way once":              {[]look{{5, false, info(9, 0, 4)}, {5, false, info(9, 0, 4)}, {9, false, info(9, 0, 4)}}, ""},
-		"lost":                         {[]look{{5, false, info(5, 0, 0)}, {5, false, info(9, 0, 4)}, {5, false, info(9, 0, 4)}}, "audit"},
-		"not lost, the callback works": {[]look{{5, true, info(9, 0, 4)}, {5, true, info(9, 0, 4)}, {5, true, info(9, 0, 4)}}, ""},
-		"forgotten by the server":      {[]look{{5, false, info(3, 0, 0)}}, "audit"},
-		"stalled":                      {[]look{{0, false, info(0, 3, 0)}, {0, false, info(0, 3, 0)}, {0, false, info(0, 3, 0)}}, "stalled"},
-		"full, not stalled":            {[]look{{10, false, info(10, 3, 10)}, {10, false, info(10, 3, 10)}, {10, false, info(10, 3, 10)}, {10, false, info(10, 3, 10)}}, ""},
-		"something came in between":    {[]look{{0, false, info(0, 3, 0)}, {0, false, info(0, 3, 0)}, {1, false, info(1, 2, 0)}, {1, false, info(1, 2, 0)}}, ""},
+		"all is well":                  {[]look{{5, 0, false, info(5, 0, 0)}, {5, 0, false, info(5, 0, 0)}, {5, 0, false, info(5, 0, 0)}, {5, 0, false, info(5, 0, 0)}}, ""},
+		"on the way once":              {[]look{{5, 4, false, info(9, 0, 4)}, {5, 4, false, info(9, 0, 4)}, {9, 4, false, info(9, 0, 4)}}, ""},
+		"lost":                         {[]look{{5, 0, false, info(5, 0, 0)}, {5, 4, false, info(9, 0, 4)}, {5, 4, false, info(9, 0, 4)}}, "audit"},
+		"not lost, the callback works": {[]look{{5, 4, true, info(9, 0, 4)}, {5, 4, true, info(9, 0, 4)}, {5, 4, true, info(9, 0, 4)}}, ""},
+		"forgotten by the server":      {[]look{{5, 0, false, info(3, 0, 0)}}, "audit"},
+		"stalled":                      {[]look{{0, 0, false, info(0, 3, 0)}, {0, 0, false, info(0, 3, 0)}, {0, 0, false, info(0, 3, 0)}}, "stalled"},
+		"full, not stalled":            {[]look{{10, 10, false, info(10, 3, 10)}, {10, 10, false, info(10, 3, 10)}, {10, 10, false, info(10, 3, 10)}, {10, 10, false, info(10, 3, 10)}}, ""},
+		"something came in between":    {[]look{{0, 0, false, info(0, 3, 0)}, {0, 0, false, info(0, 3, 0)}, {1, 0, false, info(1, 2, 0)}, {1, 0, false, info(1, 2, 0)}}, ""},
+		"acknowledgements lost, full":  {[]look{{10, 4, false, info(10, 3, 10)}, {10, 4, false, info(10, 3, 10)}, {10, 4, false, info(10, 3, 10)}, {10, 4, false, info(10, 3, 10)}}, "acks_lost"},
+		"lost, and harmless":           {[]look{{5, 0, false, info(5, 0, 2)}, {5, 0, false, info(5, 0, 2)}, {5, 0, false, info(5, 0, 2)}, {5, 0, false, info(5, 0, 2)}}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var a auditor
 			for i, l := range c.looks {
-				err := a.judge(l.seen, l.busy, l.info)
+				err := a.judge(l.seen, l.owed, l.busy, l.info)
 				if i < len(c.looks)-1 || c.reason == "" {
 					if err != nil {
 						t.Fatalf("look %d: %v", i, err)
