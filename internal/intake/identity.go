@@ -70,18 +70,31 @@ func (l *Lane) identify(ctx context.Context, s jetstream.Stream, st control.Stat
 // orphaned refuses to begin an archive that has begun before but has lost its
 // control log: under another layout events would be archived twice.
 func (l *Lane) orphaned(ctx context.Context, e ledger.Lane) error {
-	mend := fmt.Sprintf("restore %s_ossuary/control/ from a backup or from the bucket's versions; if the archive shall really begin anew, give it another oss.prefix and archive.name", l.opt.Prefix)
+	var what string
 	if e.Floor > 0 || e.Tally.From > 0 {
-		return &FatalError{What: fmt.Sprintf("the control log of source %s is missing, and the ledger says that it was archived up to sequence %d", l.opt.Source, e.Floor), Mend: mend}
-	}
-	n, err := l.strangeLayout(ctx)
-	if err != nil {
+		what = fmt.Sprintf("the ledger says that it was archived up to sequence %d", e.Floor)
+	} else if n, err := l.strangeLayout(ctx); err != nil {
 		return err
+	} else if n != 0 {
+		// Whoever stored it may have died before it wrote the log. It archived
+		// nothing then.
+		segment, err := l.anySegment(ctx)
+		if err != nil {
+			return err
+		}
+		if segment != "" {
+			what = fmt.Sprintf("layout %d of it and %s are stored", n, segment)
+		}
 	}
-	if n != 0 {
-		return &FatalError{What: fmt.Sprintf("the control log of source %s is missing, and layout %d of it is stored", l.opt.Source, n), Mend: mend}
+	if what == "" {
+		return nil
 	}
-	return nil
+	// Another instance may have begun the log since we looked.
+	if st, err := l.opt.Control.Refresh(ctx); err == nil && st.Exists() {
+		return errMoved
+	}
+	mend := fmt.Sprintf("restore %s_ossuary/control/ from a backup or from the bucket's versions; if the archive shall really begin anew, give it another oss.prefix and archive.name", l.opt.Prefix)
+	return &FatalError{What: fmt.Sprintf("the control log of source %s is missing, and %s", l.opt.Source, what), Mend: mend}
 }
 
 // messageAt is the sequence and the timestamp of a message, or of the next one

@@ -332,6 +332,7 @@ func TestControlLogMissing(t *testing.T) {
 	}
 	layout := testLayout()
 	layout.MaxEvent++
+	r.store.AppendRaw("x/s0.000001.ndjson.gz", []byte("a segment"))
 	r.start("third", func(o *Options) { o.Layout = layout }).fails() // a layout of this source is stored
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"ossuary/internal/control"
+	"ossuary/internal/event"
 	"ossuary/internal/object"
 	"ossuary/internal/router"
 )
@@ -157,4 +158,21 @@ func (l *Lane) strangeLayout(ctx context.Context) (int, error) {
 		}
 	}
 	return 0, nil
+}
+
+// anySegment is the key of some segment in the archive, "" if there is none.
+func (l *Lane) anySegment(ctx context.Context) (string, error) {
+	found := errors.New("found one")
+	var segment string
+	err := l.opt.Store.List(ctx, l.opt.Prefix, func(e object.Entry) error {
+		if _, _, _, ok := event.ParseKey(l.opt.Prefix, e.Key); !ok {
+			return nil
+		}
+		segment = e.Key
+		return found
+	})
+	if err != nil && !errors.Is(err, found) {
+		return "", fmt.Errorf("looking for segments: %w", err)
+	}
+	return segment, nil
 }
