@@ -62,14 +62,16 @@ func (l *Lane) epoch(ctx, stop context.Context) (err error) {
 		}
 	})
 
-	// Load what is known, and see whether the stream is what it was.
-	stream, err := l.stream(ctx)
-	if err != nil {
-		return because(ctx, err)
-	}
+	// Load what is known, and see whether the stream is what it was. In this order:
+	// others may be at work, and a stream looked at before they went on would seem to
+	// end before their floor.
 	st, err := l.opt.Control.Refresh(ctx)
 	if err != nil && !errors.Is(err, control.ErrNoLog) {
 		return because(ctx, fmt.Errorf("reading the control log: %w", err))
+	}
+	stream, err := l.stream(ctx)
+	if err != nil {
+		return because(ctx, err)
 	}
 	point := l.position(st, entry)
 	begin, err := l.identify(ctx, stream, st, entry, point)
