@@ -50,12 +50,12 @@ type progress struct {
 	moved   time.Time // when an append was last confirmed, or nothing waited for one
 }
 
-func (s *Service) newLane(source *config.Source, layout router.Layout, name string, ctl *control.Log, appends *semaphore.Weighted, replicas int) (*lane, error) {
+func (s *Service) newLane(source *config.Source, layout router.Layout, name string, ctl *control.Log, appends *semaphore.Weighted, replicas int, m measure) (*lane, error) {
 	r, err := router.NewLane(layout, name)
 	if err != nil {
 		return nil, err
 	}
-	sinkMetrics, intakeMetrics := s.metrics.Lane(source.Stream, name)
+	sinkMetrics, intakeMetrics := m(source.Stream, name)
 	l := &lane{source: source, name: name, filters: r.Filters(), sinkMetrics: sinkMetrics}
 	sinkMetrics.ObserveBreak = l.broke
 	deadSeries := r.DeadSeries()
@@ -87,7 +87,7 @@ func (s *Service) newLane(source *config.Source, layout router.Layout, name stri
 		JS: s.js, Ledger: s.ledger, LedgerReplicas: replicas, Control: ctl, Store: s.store,
 		Layout: layout, Start: start, NewSink: newSink,
 		MaxAckPending: s.cfg.Limits.MaxAckPending, LeaseTTL: s.cfg.Lease.TTL, LeaseOff: s.cfg.Lease.Disabled,
-		AuditEvery: s.cfg.Intake.Audit, DrainTimeout: s.cfg.Intake.DrainTimeout,
+		AuditEvery: s.cfg.Intake.Audit, DrainTimeout: s.cfg.Intake.DrainTimeout, HorizonMin: s.horizon,
 		Metrics: intakeMetrics, Log: s.log, // names source and lane itself
 	})
 	return l, nil

@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"runtime/debug"
@@ -21,6 +22,7 @@ import (
 	"ossuary/internal/control"
 	"ossuary/internal/intake"
 	"ossuary/internal/ledger"
+	"ossuary/internal/object"
 	"ossuary/internal/objectstore"
 	"ossuary/internal/telemetry"
 )
@@ -59,11 +61,12 @@ type Service struct {
 	local   *Local // nil without embedded servers
 	nc      *nats.Conn
 	js      jetstream.JetStream
-	store   *objectstore.Client
+	store   bucket
 	ledger  *ledger.Ledger
 	budget  *appendsink.Budget
 	lanes   []*lane
 	metrics *telemetry.Metrics
+	horizon uint64       // the least that a writer's horizon is raised by, in sequences; 0: the default
 	http    net.Listener // nil if http.listen is empty
 
 	mu       sync.Mutex
@@ -100,24 +103,15 @@ func Open(ctx context.Context, cfg *config.Config, log zerolog.Logger) (_ *Servi
 	if s.nc, s.js, err = ConnectNATS(ctx, cfg, log); err != nil {
 		return nil, err
 	}
-	if s.store, err = openBucket(ctx, cfg, log); err != nil {
+	store, err := openBucket(ctx, cfg, log)
+	if err != nil {
 		return nil, err
 	}
-	replicas := cfg.Ledger.Replicas
-	for i := range cfg.Sources {
-		info, err := ensureStream(ctx, s.js, cfg, i, log)
-		if err != nil {
-			return nil, err
-		}
-		if replicas == 0 {
-			replicas = info.Config.Replicas // as the source stream's
-		}
-	}
-	s.ledger, err = ledger.Open(ctx, s.js, ledger.Config{Archive: cfg.Archive.Name, Replicas: replicas, Create: true, Log: log})
-	if err != nil {
-		return nil, fmt.Errorf("ledger bucket %s%s: %w; the user needs $KV.%[1]s%[2]s.> and the JetStream API of stream KV_%[1]s%[2]s", ledger.BucketPrefix, cfg.Archive.Name, err)
-	}
-	if err := s.openLanes(ctx, replicas); err != nil {
+	s.store = store
+	b := ReadBuild()
+	s.budget = appendsink.NewBudget(cfg.Limits.Memory)
+	s.metrics = telemetry.New(b.Version, b.Commit, s.budget)
+	if err := s.openArchive(ctx, s.metrics.Lane); err != nil {
 		return nil, err
 	}
 	log.Info().Str("archive", cfg.Archive.Name).Str("owner", s.owner).
@@ -126,11 +120,41 @@ func Open(ctx context.Context, cfg *config.Config, log zerolog.Logger) (_ *Servi
 	return s, nil
 }
 
-func (s *Service) openLanes(ctx context.Context, replicas int) error {
-	s.budget = appendsink.NewBudget(s.cfg.Limits.Memory)
+// bucket is what a service needs of its object store. Package appendsink says
+// what Append, Head, Read and List have to hold to.
+type bucket interface {
+	Append(ctx context.Context, key string, position int64, body []byte, c *object.Create) (object.Appended, error)
+	Head(ctx context.Context, key string) (object.Info, error)
+	Read(ctx context.Context, key string, from, to int64) (io.ReadCloser, error)
+	List(ctx context.Context, prefix string, fn func(object.Entry) error) error
+	Close()
+}
+
+// measure makes what a lane counts with.
+type measure func(source, lane string) (*appendsink.Metrics, *intake.Metrics)
+
+// openArchive opens streams, ledger and lanes over the connections that s has.
+func (s *Service) openArchive(ctx context.Context, m measure) error {
+	replicas := s.cfg.Ledger.Replicas
+	for i := range s.cfg.Sources {
+		info, err := ensureStream(ctx, s.js, s.cfg, i, s.log)
+		if err != nil {
+			return err
+		}
+		if replicas == 0 {
+			replicas = info.Config.Replicas // as the source stream's
+		}
+	}
+	var err error
+	s.ledger, err = ledger.Open(ctx, s.js, ledger.Config{Archive: s.cfg.Archive.Name, Replicas: replicas, Create: true, Log: s.log})
+	if err != nil {
+		return fmt.Errorf("ledger bucket %s%s: %w; the user needs $KV.%[1]s%[2]s.> and the JetStream API of stream KV_%[1]s%[2]s", ledger.BucketPrefix, s.cfg.Archive.Name, err)
+	}
+	return s.openLanes(ctx, replicas, m)
+}
+
+func (s *Service) openLanes(ctx context.Context, replicas int, m measure) error {
 	appends := semaphore.NewWeighted(int64(max(1, s.cfg.Limits.ParallelAppends)))
-	b := ReadBuild()
-	s.metrics = telemetry.New(b.Version, b.Commit, s.budget)
 	for i, layout := range s.cfg.Layouts() {
 		source := &s.cfg.Sources[i]
 		log := s.log.With().Str("source", source.Stream).Logger()
@@ -141,7 +165,7 @@ func (s *Service) openLanes(ctx context.Context, replicas int) error {
 			return fmt.Errorf("control log of stream %s: %w", source.Stream, err)
 		}
 		for _, name := range layout.LaneNames() {
-			l, err := s.newLane(source, layout, name, ctl, appends, replicas)
+			l, err := s.newLane(source, layout, name, ctl, appends, replicas, m)
 			if err != nil {
 				return fmt.Errorf("sources[%d] %s, lane %s: %w", i, source.Stream, name, err)
 			}
