@@ -218,3 +218,36 @@ func TestOvertakenBeforeForeignBytes(t *testing.T) {
 		}
 	})
 }
+
+// That an event was passed in a segment that was read to its seal stays known when
+// a later segment has to be read anew, which does not tell it again.
+func TestOvertakenSegmentsBeforeForeignBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := small(newWorld(t, 40, 1))
+		slow, quick := w.lane(), w.lane()
+		set, ctx, stop := running(t, slow)
+		add(t, slow, set, ctx, 1, 2)
+		time.Sleep(time.Second)
+		quick.skip = func(e *event.Event) bool { return e.Sequence == 5 || e.Sequence == 9 }
+		finishes(t, quick)
+		keys := w.store.Keys()
+		if len(keys) < 4 {
+			t.Fatalf("keys: %v", keys)
+		}
+		w.store.AppendRaw(keys[len(keys)-1], []byte("junk"))
+		// 5 waits while the frames are read; 9 comes after that.
+		add(t, slow, set, ctx, 3, 6)
+		time.Sleep(time.Second)
+		add(t, slow, set, ctx, 7, 40)
+		if err := set.Drain(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		if n := w.m.Overtaken.Load(); n != 2 {
+			t.Errorf("%d overtaken, want 2", n)
+		}
+		w.idle()
+	})
+}

@@ -218,3 +218,45 @@ func TestLookingUpReadsWhatWaits(t *testing.T) {
 		})
 	}
 }
+
+// A segment that is entered further back and deleted in that moment is not where
+// the series begins, however little could be read of it.
+func TestDeletedAsItIsEntered(t *testing.T) {
+	for n := 1; ; n++ {
+		done := false
+		synctest.Test(t, func(t *testing.T) {
+			w := small(newWorld(t, 40, 1))
+			slow := w.lane()
+			set, ctx, stop := running(t, slow)
+			finishes(t, w.lane())
+			if k := w.store.Keys(); len(k) < 3 {
+				t.Fatalf("keys: %v", k)
+			}
+			w.store.Flip(w.key(1), 20) // no frame can be read of it
+			from := w.store.Operations()
+			w.store.SetFault(func(_, _ string, i int) objecttest.Fault {
+				if i == from+n {
+					w.store.Delete(w.key(1))
+				}
+				return objecttest.Fault{}
+			})
+			add(t, slow, set, ctx, 1, 40)
+			if err := set.Drain(ctx); err != nil {
+				t.Error(err)
+			}
+			if err := stop(); err != nil {
+				t.Error(err)
+			}
+			done = w.store.Operations() < from+n
+			if b := w.store.Bytes(w.key(1)); !done && b != nil {
+				t.Errorf("%s was begun anew, with %d bytes", w.key(1), len(b))
+			}
+		})
+		if t.Failed() {
+			t.Fatalf("deleted before operation %d", n)
+		}
+		if done {
+			break
+		}
+	}
+}
