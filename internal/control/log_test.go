@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"strings"
 	"testing"
@@ -124,6 +125,11 @@ func TestUpdate(t *testing.T) {
 	}
 	update(t, a, func(s State) (State, error) { return s.SwitchLayout(2) })
 	if st := update(t, b, func(s State) (State, error) { return s.SwitchLayout(2) }); st.Layout() != 2 {
+		t.Fatal(st)
+	}
+	// What was refused for what was known is asked of the newest state.
+	update(t, a, func(s State) (State, error) { return s.SwitchLayout(3) })
+	if st := update(t, b, func(s State) (State, error) { return s.WithHorizon(Grant{Writer: "b", Layout: 3, Horizon: 50}) }); st.Writers["b"].Horizon != 50 {
 		t.Fatal(st)
 	}
 	if _, err := b.Update(t.Context(), func(s State) (State, error) { s.Layouts[0].Layout = 9; return s, nil }); err == nil {
@@ -449,4 +455,78 @@ func TestLayoutFaults(t *testing.T) {
 			})
 		}
 	}
+}
+
+// garbling is a store that keeps other bytes than it was given, once.
+type garbling struct {
+	*objecttest.Store
+	done bool
+}
+
+func (g *garbling) Append(ctx context.Context, key string, position int64, body []byte, c *object.Create) (object.Appended, error) {
+	if !g.done {
+		g.done = true
+		body = bytes.Clone(body)
+		body[0] ^= 1
+	}
+	return g.Store.Append(ctx, key, position, body, c)
+}
+
+// A layout whose bytes went wrong on their way to the store is none.
+func TestLayoutOfOtherBytes(t *testing.T) {
+	s := &garbling{Store: objecttest.New()}
+	n, err := SaveLayout(t.Context(), s, "p/", []byte("A"), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err := LoadLayout(t.Context(), s, "p/", n); err != nil || string(p) != "A" {
+		t.Errorf("layout %d is %q, %v", n, p, err)
+	}
+}
+
+// misread is a store whose first read gives a wrong byte.
+type misread struct {
+	*objecttest.Store
+	done bool
+}
+
+func (m *misread) Read(ctx context.Context, key string, from, to int64) (io.ReadCloser, error) {
+	r, err := m.Store.Read(ctx, key, from, to)
+	if err != nil || m.done {
+		return r, err
+	}
+	m.done = true
+	p, err := io.ReadAll(r)
+	if len(p) > 0 {
+		p[0] ^= 1
+	}
+	return io.NopCloser(bytes.NewReader(p)), err
+}
+
+// Nothing is archived by a layout that went wrong on its way here.
+func TestLayoutReadWrongly(t *testing.T) {
+	s := &misread{Store: objecttest.New()}
+	s.AppendRaw("p/_ossuary/layout/1.json", []byte("A"))
+	if p, err := LoadLayout(t.Context(), s, "p/", 1); err != nil || string(p) != "A" || !s.done {
+		t.Errorf("layout 1 is %q, %v", p, err)
+	}
+}
+
+// A state that makes a longer line than readers take is not written: nobody would
+// find a line behind it.
+func TestLongLine(t *testing.T) {
+	s := objecttest.New()
+	a := open(t, s, options())
+	update(t, a, begin)
+	before := s.Bytes(firstKey)
+	if _, err := a.Update(t.Context(), func(s State) (State, error) {
+		return s.WithTally(strings.Repeat("x", maxLine), Tally{}), nil
+	}); err == nil {
+		t.Error("it was written")
+	}
+	if !bytes.Equal(s.Bytes(firstKey), before) {
+		t.Error("the object has changed")
+	}
+	update(t, a, raise("a", 5))
+	agree(t, s, a)
 }

@@ -28,4 +28,11 @@ func TestRewoundStreamKeepsItsLayouts(t *testing.T) {
 	if n := next.LayoutAt(50); n != 1 {
 		t.Errorf("sequence 50, archived under layout 1, is now under layout %d", n)
 	}
+	// 100 may come again too, and nothing has been granted in this life yet.
+	if next, err = next.SwitchLayout(3); err != nil {
+		t.Fatal(err)
+	}
+	if n := next.LayoutAt(100); n != 1 {
+		t.Errorf("sequence 100, archived under layout 1, is under layout %d after a switch", n)
+	}
 }

@@ -198,3 +198,36 @@ func TestConfirmationIsChecked(t *testing.T) {
 		}
 	})
 }
+
+// Either of the two that the store says of an append is reason enough to look.
+func TestEitherConfirmationIsChecked(t *testing.T) {
+	for name, fault := range map[string]objecttest.Fault{"next position": objecttest.GarbledNext(), "CRC-64": objecttest.GarbledCRC()} {
+		s := objecttest.New()
+		a := open(t, s, options())
+		update(t, a, begin)
+		before := s.Operations()
+		s.SetFault(objecttest.OnNth(before+1, fault))
+		update(t, a, raise("a", 5))
+		if n := s.Operations() - before; n < 3 {
+			t.Errorf("%s: %d operations: the line was not read back", name, n)
+		}
+		if st := agree(t, s, a); st.Number != 2 {
+			t.Errorf("%s: %+v", name, st)
+		}
+	}
+}
+
+// A line whose answer was lost stands there, and is not written once more behind
+// itself.
+func TestLostLineIsRecognised(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := objecttest.New()
+		a := open(t, s, options())
+		update(t, a, begin)
+		s.SetFault(objecttest.OnNth(s.Operations()+1, objecttest.Lost()))
+		update(t, a, func(s State) (State, error) { s.Base++; return s, nil })
+		if st := agree(t, s, a); st.Number != 2 || st.Base != 1 {
+			t.Errorf("line %d, written %d times", st.Number, st.Base)
+		}
+	})
+}
