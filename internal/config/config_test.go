@@ -134,6 +134,7 @@ func TestErrors(t *testing.T) {
 			"sources[1].routes[0].series: route \"a.>\" of stream S can write the same series"},
 		{"roll", head + source + "        roll: {size: 5GiB}\n", "f.yaml:8:22: sources[0].routes[0].roll.size: 5GiB is too much"},
 		{"flush above memory", head + source + "        flush: {size: 512MiB}\n", "flush.size: a batch is larger than limits.memory"},
+		{"flush above roll", head + source + "        flush: {size: 8MiB}\n        roll: {size: 4MiB}\n", "flush.size: a batch is larger than roll.size"},
 		{"lanes", head + strings.Replace(source, "stream: S", "stream: S\n    lanes: 4", 1), "sources[0].routes[0].series: with 4 lanes two of them could write this series; begin the name with {{lane}}/"},
 		{"prefix", strings.Replace(head, "bucket: bkt", "bucket: bkt, prefix: p", 1) + source, "oss.prefix: the prefix \"p\" does not end with /; write \"p/\""},
 		{"two logins", head + "nats: {user: u, token: t}\n" + source, "nats.token: there are several ways to log in: user, token"},

@@ -47,6 +47,9 @@ func TestAppendFaults(t *testing.T) {
 		{name: "immutable", rule: ossemu.Rule{Action: "error", Status: 409, Code: "FileImmutable"}, kind: object.Unappendable, status: 409},
 		{name: "exists", rule: ossemu.Rule{Action: "error", Status: 409, Code: "FileAlreadyExists"}, kind: object.Refused, status: 409, hint: "forbids overwriting"},
 		{name: "unknown conflict", rule: ossemu.Rule{Action: "error", Status: 409, Code: "SomethingNew"}, kind: object.InDoubt, status: 409},
+		{name: "a code against its status", rule: ossemu.Rule{Action: "error", Status: 503, Code: "PositionNotEqualToLength"}, kind: object.InDoubt, status: 503},
+		{name: "a code of another operation", rule: ossemu.Rule{Action: "error", Status: 403, Code: "NoSuchKey"}, kind: object.InDoubt, status: 403},
+		{name: "unknown 5xx", rule: ossemu.Rule{Action: "error", Status: 507, Code: "SomethingNew"}, kind: object.InDoubt, status: 507},
 		{name: "refused", rule: ossemu.Rule{Action: "error", Status: 403, Code: "AccessDenied"}, kind: object.Refused, status: 403, hint: "oss:PutObject"},
 		{name: "slow body", rule: ossemu.Rule{Action: "error", Status: 400, Code: "RequestTimeout"}, kind: object.InDoubt, status: 400},
 		{name: "bad argument", rule: ossemu.Rule{Action: "error", Status: 400, Code: "InvalidArgument"}, kind: object.Invalid, status: 400, hint: "region"},
@@ -373,5 +376,99 @@ func TestOptions(t *testing.T) {
 		case c.opt.Endpoint != tc.endpoint || c.opt.Region != tc.region:
 			t.Errorf("%+v: %s, %s", tc.o, c.opt.Endpoint, c.opt.Region)
 		}
+	}
+}
+
+// The protocol stands on the checksum of an appendable object: without one the
+// object is not known. An object that was put long ago has none.
+func TestHeadWithoutAChecksum(t *testing.T) {
+	for kind, known := range map[string]bool{"Appendable": false, "Normal": true} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("X-Oss-Object-Type", kind)
+			w.Header().Set("X-Oss-Request-Id", "1")
+			w.Header().Set("Content-Length", "5")
+		}))
+		c, err := New(Options{Endpoint: srv.URL, Bucket: "bucket", AccessKeyID: "a", AccessKeySecret: "b"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := c.Head(t.Context(), "k")
+		if known && (err != nil || info.Length != 5) || !known && (err == nil || object.KindOf(err) != object.InDoubt) {
+			t.Errorf("%s: %+v, %v", kind, info, err)
+		}
+		srv.Close()
+		c.Close()
+	}
+}
+
+// A connection that closes before all that was announced has come is no end of the
+// object, and does not look like one to those who parse.
+func TestReadThatEndsEarly(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, out, err := w.(http.Hijacker).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		out.WriteString("HTTP/1.1 200 OK\r\nContent-Length: 100\r\nX-Oss-Request-Id: 1\r\n\r\nhalf")
+		out.Flush()
+	}))
+	defer srv.Close()
+	c, err := New(Options{Endpoint: srv.URL, Bucket: "bucket", AccessKeyID: "a", AccessKeySecret: "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	r, err := c.Read(t.Context(), "k", 0, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	p, err := io.ReadAll(r)
+	var e *object.Error
+	if string(p) != "half" || !errors.As(err, &e) || e.Kind != object.InDoubt || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		t.Errorf("%q, %#v", p, err)
+	}
+}
+
+// A request without a key would be one to the bucket.
+func TestEmptyKeyIsNotSent(t *testing.T) {
+	sent := 0
+	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { sent++ }))
+	defer srv.Close()
+	c, err := New(Options{Endpoint: srv.URL, Bucket: "bucket", AccessKeyID: "a", AccessKeySecret: "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, err := range []error{second(c.Append(t.Context(), "", 0, []byte("a"), nil)), second(c.Head(t.Context(), "")), second(c.Read(t.Context(), "", 0, -1))} {
+		if err == nil || object.KindOf(err) != object.Invalid {
+			t.Errorf("%v", err)
+		}
+	}
+	if sent != 0 {
+		t.Errorf("%d requests were sent", sent)
+	}
+}
+
+// What is not 200 says nothing of the object, whatever its headers are.
+func TestHeadOfAnother2xx(t *testing.T) {
+	for status, known := range map[int]bool{200: true, 203: false, 206: false} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			for name, value := range map[string]string{"X-Oss-Object-Type": "Appendable", "X-Oss-Request-Id": "1", "X-Oss-Hash-Crc64ecma": "7", "Content-Length": "5"} {
+				w.Header().Set(name, value)
+			}
+			w.WriteHeader(status)
+		}))
+		c, err := New(Options{Endpoint: srv.URL, Bucket: "bucket", AccessKeyID: "a", AccessKeySecret: "b"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info, err := c.Head(t.Context(), "k"); known != (err == nil) || !known && object.KindOf(err) != object.InDoubt {
+			t.Errorf("%d: %+v, %v", status, info, err)
+		}
+		srv.Close()
+		c.Close()
 	}
 }

@@ -474,3 +474,52 @@ func TestListPages(t *testing.T) {
 		}
 	}
 }
+
+// A change whose record cannot be written did not happen.
+func TestBrokenJournal(t *testing.T) {
+	dir := t.TempDir()
+	s := openTest(t, dir)
+	appendString(t, s, "k", 0, "one")
+	s.store.journal.mu.Lock()
+	good := s.store.journal.file
+	readOnly, err := os.Open(filepath.Join(dir, journalName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer readOnly.Close()
+	s.store.journal.file = readOnly
+	s.store.journal.mu.Unlock()
+	if _, err := s.store.append(testBucket, "k", 3, &body{mem: []byte("two"), n: 3}, nil); err == nil {
+		t.Fatal("an append was confirmed without its record")
+	}
+	s.store.journal.mu.Lock()
+	s.store.journal.file = good
+	s.store.journal.mu.Unlock()
+	wantContents(t, s, map[string]string{"k": "one"})
+	kill(s)
+	wantContents(t, openTest(t, dir), map[string]string{"k": "one"})
+}
+
+// A record in which a byte has changed is none, though it be JSON still.
+func TestDamagedRecord(t *testing.T) {
+	dir := t.TempDir()
+	s := openTest(t, dir)
+	appendString(t, s, "k", 0, "one")
+	kill(s)
+	journal := filepath.Join(dir, journalName)
+	p, err := os.ReadFile(journal)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := bytes.IndexByte(p, '\n') + 1
+	changed := bytes.Replace(p[first:], []byte(`"bucket"`), []byte(`"bucker"`), 1)
+	if bytes.Equal(changed, p[first:]) {
+		t.Fatalf("the journal has no bucket: %s", p)
+	}
+	if err := os.WriteFile(journal, append(p[:first:first], changed...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := New(Options{Dir: dir}); err == nil || !strings.Contains(err.Error(), "damaged at byte") {
+		t.Errorf("it opens with %v", err)
+	}
+}

@@ -1,6 +1,7 @@
 package router
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -333,6 +334,41 @@ func TestCanonical(t *testing.T) {
 	for _, bad := range []string{"", "{}", `{"v":2}`, `{"v":0}`, `{"v":1,"other":1}`, want + "x", want + want} {
 		if _, err := ParseLayout([]byte(bad)); err == nil {
 			t.Errorf("%q is taken", bad)
+		}
+	}
+}
+
+// A name does not depend on the zone in which a time is given.
+func TestTimesAreUTC(t *testing.T) {
+	r := mustNew(t, layout(Route{Subjects: []string{"a"}, Series: "s/{{time(%Y/%m/%d/%H)}}"}))
+	at := time.Date(2026, 11, 22, 23, 30, 0, 0, time.UTC)
+	for _, zone := range []*time.Location{time.UTC, time.FixedZone("", 8*3600), time.FixedZone("", -5*3600)} {
+		if got := r.Resolve(&Message{Subject: "a", Time: at.In(zone)}).Series; got != "s/2026/11/22/23" {
+			t.Errorf("in %v: %s", zone, got)
+		}
+		r = mustNew(t, r.Layout()) // it may remember the name
+	}
+}
+
+// A layout of a newer version is told from one that is no layout: whoever meets it
+// has to be replaced, not the layout.
+func TestNewerLayout(t *testing.T) {
+	for text, newer := range map[string]bool{`{"v":2}`: true, `{"v":99,"routes":"of another form"}`: true, `{"v":0}`: false, `{"v":"2"}`: false} {
+		if _, err := ParseLayout([]byte(text)); errors.Is(err, ErrNewer) != newer || err == nil {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// A name that depends on more than the subject is made anew for each message.
+func TestNameOfEachMessage(t *testing.T) {
+	r := mustNew(t, layout(Route{Subjects: []string{"h"}, Series: "{{header(A)}}"}, Route{Subjects: []string{"j"}, Series: "{{json(k)}}"}))
+	for _, v := range []string{"one", "two"} {
+		if got := r.Resolve(&Message{Subject: "h", Header: map[string][]string{"A": {v}}}).Series; got != v {
+			t.Errorf("by header: %q, want %q", got, v)
+		}
+		if got := r.Resolve(&Message{Subject: "j", Data: fmt.Appendf(nil, `{"k":%q}`, v)}).Series; got != v {
+			t.Errorf("by payload: %q, want %q", got, v)
 		}
 	}
 }
