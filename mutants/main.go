@@ -5,6 +5,7 @@
 //	go run ./mutants -list             the rules
 //	go run ./mutants -check            does each still apply, and compile?
 //	go run ./mutants -run '^confirm'   those whose name matches
+//	go run ./mutants -wide -run NAME   would any test of the package notice?
 //
 // A mutant is a rule in words, a snippet of the code that keeps it, what to put in
 // its place, and the tests that must notice (the *.yaml files here, one per
@@ -69,7 +70,7 @@ func command(ctx context.Context, args []string, out io.Writer) (int, error) {
 	flags.StringVar(&o.json, "json", "", "write the results to this `file` too")
 	flags.DurationVar(&o.timeout, "timeout", time.Minute, "of a test command with a mutant; never less than five times what it takes without")
 	if err := flags.Parse(args); err != nil {
-		return 2, nil //nolint:nilerr // flags has said what is wrong
+		return 2, nil // flags has said what is wrong
 	}
 	var err error
 	if o.only, err = regexp.Compile(*only); err != nil {
