@@ -219,7 +219,7 @@ func (w *world) makeZombie(ctx context.Context, r *rand.Rand, victim *slot) {
 		sleep(ctx, leaseTTL-time.Since(began)) // also where no lease is needed for it
 		sleep(ctx, upTo(r, leaseTTL/2))
 	}
-	syscall.Kill(victim.PID(), syscall.SIGCONT)
+	victim.Resume()
 	w.Logf("%s was paused for %s; another took over: %t", victim.Name, time.Since(began).Round(time.Millisecond), overtaken)
 	if !overtaken {
 		if ctx.Err() != nil {

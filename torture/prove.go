@@ -158,7 +158,7 @@ func (w *world) readLogs() {
 		for lines.Scan() {
 			w.readLine(s, lines.Bytes())
 		}
-		f.Close()
+		_ = f.Close()
 		if err := lines.Err(); err != nil {
 			w.Fatalf("reading %s: %v", s.LogFile, err)
 		}

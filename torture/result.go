@@ -105,7 +105,7 @@ func (r *result) world(ctx context.Context, o *options, n int, seed uint64, root
 		w.Errorf("its files: %v", err)
 		return w
 	}
-	defer file.Close()
+	defer func() { _ = file.Close() }()
 	log(fmt.Sprintf("seed %d: %s", seed, p))
 	stop := make(chan struct{})
 	go func() {

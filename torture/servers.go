@@ -65,7 +65,7 @@ func (w *world) pauseServer(ctx context.Context, r *rand.Rand, n *rig.NATS, most
 	}
 	began := time.Now()
 	sleep(ctx, upTo(r, most))
-	syscall.Kill(n.PID(), syscall.SIGCONT)
+	n.Resume()
 	w.tally.add("pause/NATS server", 1)
 	w.Logf("NATS %s was paused for %s", n.Name, time.Since(began).Round(time.Millisecond))
 }
@@ -227,7 +227,7 @@ func (w *world) killStore(ctx context.Context, r *rand.Rand) {
 			if r.IntN(5) == 0 {
 				if syscall.Kill(w.store.PID(), syscall.SIGSTOP) == nil {
 					sleep(ctx, upTo(r, 3*ossTimeout))
-					syscall.Kill(w.store.PID(), syscall.SIGCONT)
+					w.store.Resume()
 					w.tally.add("pause/store", 1)
 				}
 				return

@@ -54,7 +54,7 @@ func (p *Process) Start() {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	defer log.Close()
+	defer func() { _ = log.Close() }() // the child has its own
 	born, err := log.Seek(0, io.SeekEnd)
 	if err != nil {
 		p.t.Fatal(err)

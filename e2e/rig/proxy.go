@@ -3,6 +3,7 @@
 package rig
 
 import (
+	"errors"
 	"io"
 	"net"
 	"sync"
@@ -51,8 +52,7 @@ func (p *Proxy) Cut() {
 
 func (p *Proxy) cutLocked() {
 	for c := range p.conns {
-		c.SetLinger(0)
-		c.Close()
+		reset(c)
 	}
 	p.cuts++
 }
@@ -122,21 +122,21 @@ func (p *Proxy) Thaw() {
 }
 
 func (p *Proxy) serve(c *net.TCPConn) {
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	p.mu.Lock()
 	down := p.down
 	p.mu.Unlock()
 	if down {
-		c.SetLinger(0)
+		reset(c)
 		return
 	}
 	raw, err := net.DialTimeout("tcp", p.target, 5*time.Second)
 	if err != nil {
-		c.SetLinger(0)
+		reset(c)
 		return
 	}
 	s := raw.(*net.TCPConn)
-	defer s.Close()
+	defer func() { _ = s.Close() }()
 	p.mu.Lock()
 	if p.down {
 		p.mu.Unlock()
@@ -156,6 +156,12 @@ func (p *Proxy) serve(c *net.TCPConn) {
 	both.Wait()
 }
 
+// reset ends a connection with a TCP reset. It may have ended already.
+func reset(c *net.TCPConn) {
+	_ = c.SetLinger(0)
+	_ = c.Close()
+}
+
 func (p *Proxy) pass(to, from *net.TCPConn, spend func(int) int) {
 	buf := make([]byte, 32<<10)
 	for {
@@ -168,17 +174,16 @@ func (p *Proxy) pass(to, from *net.TCPConn, spend func(int) int) {
 		}
 		if n = spend(n); n > 0 {
 			if _, werr := to.Write(buf[:n]); werr != nil {
-				from.Close()
+				_ = from.Close()
 				return
 			}
 		}
-		if err == io.EOF {
-			to.CloseWrite()
+		if errors.Is(err, io.EOF) {
+			_ = to.CloseWrite()
 			return
 		}
 		if err != nil {
-			to.SetLinger(0)
-			to.Close()
+			reset(to)
 			return
 		}
 	}

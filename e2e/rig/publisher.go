@@ -160,7 +160,7 @@ func (p *Publisher) run(ctx context.Context, js jetstream.JetStream) error {
 			case a := <-s.ack.Ok():
 				p.record(s.i, s.m, a)
 				return nil
-			case <-s.ack.Err():
+			case <-s.ack.Err(): //nolint:errcheck // whatever it is, it is published once more
 			case <-ctx.Done():
 				return ctx.Err()
 			}
