@@ -1,50 +1,151 @@
 package service
 
 import (
+	"encoding/json"
 	"flag"
 	"fmt"
 	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
 var (
-	scheduleCount  = flag.Int("schedules", 300, "random schedules to run")
+	scheduleCount  = flag.Int("schedules", defaultSchedules, "random schedules to run")
+	scheduleFrom   = flag.Uint64("from", 1, "seed of the first")
+	scheduleSeed   = flag.Uint64("seed", 0, "run the schedule of this seed only, and tell its story")
+	scheduleShards = flag.Int("shards", 1, "processes that share the schedules")
+	scheduleTally  = flag.String("tally", "", "file for what was met, in JSON")
 	scheduleRepeat = flag.Int("repeat", 20, "seeds to run three times")
-	scheduleSeed   = flag.Uint64("seed", 0, "run the schedule of this seed only, and tell its story if it fails")
 )
 
-// tally is what a run of many schedules has met.
+// tally is what many schedules have met.
 type tally struct {
-	schedules int
-	events    int
-	counts    map[string]int
+	Schedules int
+	Events    int // on the network and at the store
+	Counts    map[string]int
+	Failed    []uint64 // seeds
 }
 
+// Random schedules: one to three writers, with and without the lease, under
+// configurations that change, on a stream of each retention. They crash, are paused
+// and come back; connections, acknowledgements, answers and deliveries are lost;
+// servers restart and forget, leaders change, consumers vanish, messages come again
+// or expire; the ledger is deleted or put back; the store loses answers, applies
+// requests late, refuses and fails. At every moment a floor and an acknowledgement
+// must be true, and in the end each event stands where it belongs, once.
+//
+// A failure prints its seed, which gives the same schedule again. A long run:
+//
+//	go test ./internal/service -run TestSchedules -schedules 1000000 -shards 2 -timeout 0 -v
 func TestSchedules(t *testing.T) {
-	defer alone()()
-	from, to := uint64(1), uint64(*scheduleCount)
-	if *scheduleSeed != 0 {
-		from, to = *scheduleSeed, *scheduleSeed
-	}
-	total := tally{counts: map[string]int{}}
+	total := tally{Counts: map[string]int{}}
 	start := time.Now()
-	for seed := from; seed <= to; seed++ {
-		simulate(t, func(t *testing.T) { total.add(schedule(t, seed, *scheduleSeed != 0)) })
-		if t.Failed() {
-			break
+	switch {
+	case *scheduleSeed != 0:
+		total.run(t, *scheduleSeed, 1)
+	case *scheduleShards > 1:
+		total.share(t)
+	default:
+		total.run(t, *scheduleFrom, *scheduleCount)
+	}
+	if *scheduleTally != "" {
+		b, err := json.Marshal(total)
+		if err == nil {
+			err = os.WriteFile(*scheduleTally, b, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 	}
 	took := time.Since(start)
-	t.Logf("%d schedules in %s, %s each; %d things traced", total.schedules, took.Round(time.Millisecond),
-		(took / time.Duration(max(total.schedules, 1))).Round(time.Microsecond), total.events)
-	for _, k := range slices.Sorted(maps.Keys(total.counts)) {
-		t.Logf("%10d %s", total.counts[k], k)
+	t.Logf("%d schedules in %s, one each %s; %d things happened", total.Schedules, took.Round(time.Millisecond),
+		(took / time.Duration(max(total.Schedules, 1))).Round(time.Microsecond), total.Events)
+	for _, k := range slices.Sorted(maps.Keys(total.Counts)) {
+		t.Logf("%10d %s", total.Counts[k], k)
+	}
+	for _, seed := range total.Failed {
+		t.Errorf("seed %d failed: -run TestSchedules -seed %[1]d -v", seed)
+	}
+	if total.Schedules >= defaultSchedules {
+		total.bites(t)
+	}
+}
+
+// bites fails the test if what should have gone wrong has not.
+func (c *tally) bites(t *testing.T) {
+	for _, what := range []string{
+		"end: breach", "end: audit", "end: consumer_gone", "end: lease", "end: lease_lost", "end: sink", "end: acks_lost", "end: error",
+		"redeliveries", "already held", "adoptions", "adopted events", "doubts", "refusals", "garbled", "holds", "seals", "dead letters",
+		"zombies", "superseded", "stale reads", "ledgers restored", "ledger conflicts", "expired",
+		"lost: ack", "lost: delivery", "lost: reply", "store: late", "store: lost", "floors checked", "acknowledgements checked",
+	} {
+		if c.Counts[what] == 0 {
+			t.Errorf("%s: never happened", what)
+		}
+	}
+}
+
+// run runs the schedules of n seeds.
+func (c *tally) run(t *testing.T, from uint64, n int) {
+	defer alone()()
+	for seed := from; seed < from+uint64(n) && len(c.Failed) < 5; seed++ {
+		var w *world
+		simulate(t, func(t *testing.T) { w = schedule(t, seed, *scheduleSeed != 0) })
+		c.Schedules++
+		if w == nil || w.failed > 0 {
+			c.Failed = append(c.Failed, seed)
+			continue
+		}
+		c.Events += w.events
+		for k, n := range w.counts {
+			c.Counts[k] += n
+		}
+	}
+}
+
+// share runs the schedules in processes of their own.
+func (c *tally) share(t *testing.T) {
+	var wg sync.WaitGroup
+	tallies := make([]tally, *scheduleShards)
+	from := *scheduleFrom
+	for i := range tallies {
+		n := *scheduleCount / *scheduleShards
+		if i == 0 {
+			n += *scheduleCount % *scheduleShards
+		}
+		file := filepath.Join(t.TempDir(), "tally")
+		cmd := exec.Command(os.Args[0], "-test.run=^TestSchedules$", "-test.timeout=0", "-tally", file,
+			"-from", strconv.FormatUint(from, 10), "-schedules", strconv.Itoa(n))
+		from += uint64(n)
+		wg.Go(func() {
+			out, runErr := cmd.CombinedOutput()
+			b, err := os.ReadFile(file)
+			if err == nil {
+				err = json.Unmarshal(b, &tallies[i])
+			}
+			if runErr != nil || err != nil {
+				t.Errorf("%s: %v, %v\n%s", cmd, runErr, err, out)
+			}
+		})
+	}
+	wg.Wait()
+	for _, o := range tallies {
+		c.Schedules += o.Schedules
+		c.Events += o.Events
+		c.Failed = append(c.Failed, o.Failed...)
+		for k, n := range o.Counts {
+			c.Counts[k] += n
+		}
 	}
 }
 
@@ -67,14 +168,6 @@ func simulate(t *testing.T, f func(*testing.T)) {
 	}
 	dropTimers()
 	synctest.Test(t, f)
-}
-
-func (t *tally) add(w *world) {
-	t.schedules++
-	t.events += w.events
-	for k, n := range w.counts {
-		t.counts[k] += n
-	}
 }
 
 // schedule runs one schedule.
