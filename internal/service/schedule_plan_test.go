@@ -53,7 +53,7 @@ func newPlan(seed uint64) *plan {
 	within := func(from, to time.Duration) time.Duration { return from + time.Duration(r.Int64N(int64(to-from))) }
 	p := &plan{
 		retention: []jetstream.RetentionPolicy{jetstream.LimitsPolicy, jetstream.LimitsPolicy, jetstream.InterestPolicy, jetstream.WorkQueuePolicy}[r.IntN(4)],
-		writers:   1 + r.IntN(3),
+		writers:   []int{1, 2, 2, 3}[r.IntN(4)],
 		length:    within(500*time.Millisecond, 3*time.Second),
 		linger:    within(0, 40*time.Millisecond), flushEvents: 1 + r.IntN(8), rollSize: 6000, memory: 1 << 20, openSeries: 1000,
 		maxAckPending: 1000, horizon: uint64(2 + r.IntN(12)), again: one(3),
@@ -96,7 +96,7 @@ func newPlan(seed uint64) *plan {
 	add := func(what string, do func(*world)) {
 		p.steps = append(p.steps, step{within(0, p.length), what, do})
 	}
-	for id := range 8 + r.IntN(40) {
+	for id := range 6 + r.IntN(24) {
 		m := &published{id: id + 1, subject: fmt.Sprintf("events.s%d.g%d", r.IntN(3), r.IntN(2)), data: fmt.Sprintf(`{"n":%d}`, id+1)}
 		switch r.IntN(24) {
 		case 0:
@@ -199,7 +199,6 @@ func newPlan(seed uint64) *plan {
 		kinds[r.IntN(len(kinds))]()
 	}
 	slices.SortStableFunc(p.steps, func(a, b step) int { return cmp.Compare(a.at, b.at) })
-	// Identities follow the order of publishing, for people.
 	return p
 }
 
