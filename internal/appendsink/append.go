@@ -83,6 +83,9 @@ func (s *series) attempt(ctx context.Context, b *batch, why string) (done bool, 
 	if b == nil {
 		return s.sealIdle(ctx, why)
 	}
+	if err := s.set.tooFar(ctx); err != nil {
+		return false, err
+	}
 	if err := s.dropHeld(b); err != nil {
 		return false, err
 	}

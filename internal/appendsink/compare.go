@@ -7,15 +7,17 @@ package appendsink
 // passed by then was gone for this writer too. What else it is met by, passed.go says.
 
 import (
+	"context"
 	"time"
 
 	"ossuary/internal/event"
 )
 
-// maxAhead bounds the events that a Set remembers of frames ahead of it. A writer
-// that is so far behind another does not learn whether it was overtaken: it takes
-// the series at its word.
-const maxAhead = 1 << 18
+// maxAhead bounds the events that a Set remembers of frames ahead of it. Behind a
+// writer that is further ahead it cannot tell any more what was overtaken: its epoch
+// ends, and the next one begins with what is in the ledger then, and with the events
+// that are in the stream then.
+var maxAhead = 1 << 18
 
 // ahead is what adopted frames say about events up to their last.
 type ahead struct {
@@ -146,7 +148,8 @@ func (t *Set) remember(s *series, a *ahead) {
 	t.aheads += len(all.times)
 	if t.aheads > maxAhead {
 		t.forgetAhead(s.name)
-		s.log.Warn().Uint64("last", a.last).Msg("another writer is far ahead; whether it lacks events of ours will not be known")
+		t.behind = t.opt.Ledger != nil // without one, the next epoch would be no wiser
+		s.log.Warn().Uint64("last", a.last).Msg("another writer is far ahead, or the ledger far behind; too far to compare what comes with what is there")
 	}
 }
 
@@ -182,6 +185,19 @@ func (t *Set) judgeLate(s *series, b *batch) {
 	if b.seqs[i] >= a.last {
 		t.forgetAhead(s.name)
 	}
+}
+
+// tooFar ends the epoch if the Set is too far behind another writer. What was read
+// so far is in the ledger then, so that the next epoch is not.
+func (t *Set) tooFar(ctx context.Context) error {
+	t.mu.Lock()
+	behind := t.behind
+	t.mu.Unlock()
+	if !behind {
+		return nil
+	}
+	_ = t.point.flush(ctx) // logged there; the next epoch begins by reading the ledger, so it does not begin before that works
+	return ErrBehind
 }
 
 // proven is the last sequence for which the tail was found to agree with the

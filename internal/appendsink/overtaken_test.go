@@ -1,7 +1,9 @@
 package appendsink
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -182,6 +184,47 @@ func (a *ahead) timesOrNone() map[uint64][2]int64 {
 		return nil
 	}
 	return a.times
+}
+
+// A writer that is further behind than it can remember begins anew, rather than
+// take for archived what the other one may have passed.
+func TestFarBehind(t *testing.T) {
+	defer func(n int) { maxAhead = n }(maxAhead)
+	maxAhead = 30
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 400, 2)
+		slow, quick := w.lane(), w.lane()
+		set, ctx, stop := running(t, slow)
+		add(t, slow, set, ctx, 1, 4)
+		time.Sleep(time.Second)
+		gone := func(e *event.Event) bool { return e.Sequence == 301 || e.Sequence == 302 }
+		quick.skip = gone
+		finishes(t, quick)
+		var err error
+		for i := 4; i < 400 && err == nil; i++ { // all of them were on their way to the slow one
+			e, _ := w.at(i)
+			err = set.Add(ctx, slow.target(&e), &e, e.Sequence)
+			time.Sleep(5 * time.Millisecond)
+		}
+		if !errors.Is(err, ErrBehind) {
+			t.Fatalf("Add: %v, want %v", err, ErrBehind)
+		}
+		if err := stop(); !errors.Is(err, ErrBehind) {
+			t.Fatalf("Run: %v, want %v", err, ErrBehind)
+		}
+		if slow.done[301] || slow.done[302] {
+			t.Error("events that nobody has archived were confirmed")
+		}
+		slow.skip = gone
+		slow.done = map[uint64]bool{}
+		finishes(t, slow)
+		if slow.epochs > 3 {
+			t.Errorf("%d epochs until it had caught up", slow.epochs)
+		}
+		w.events = slices.DeleteFunc(w.events, func(e event.Event) bool { return gone(&e) })
+		w.check()
+		w.idle()
+	})
 }
 
 // Foreign bytes behind the frames that passed an event have the segment read

@@ -53,12 +53,14 @@ type trouble struct {
 	vanish  bool // events go from the stream while it is read
 	rewind  bool // the stream loses its end and hands out its sequences again
 	foreign bool // foreign bytes are appended
+	far     bool // little is remembered of frames ahead
 	damage  bool // objects are deleted, cut, replaced, changed, closed
 }
 
 func troubles(r *random) trouble {
 	one := func(n int) bool { return r.IntN(n) == 0 }
-	return trouble{evict: one(3), tiny: one(4), raw: one(5), layouts: one(4), vanish: one(4), rewind: one(5), foreign: one(4), damage: one(4)}
+	return trouble{evict: one(3), tiny: one(4), raw: one(5), layouts: one(4), vanish: one(4), rewind: one(5), foreign: one(4),
+		damage: one(4), far: one(6)}
 }
 
 // random may be used by many goroutines.
@@ -95,6 +97,10 @@ func schedule(t *testing.T, seed uint64, total *Metrics) {
 	}
 	if what.tiny {
 		w.budget = NewBudget(int64(500 + r.IntN(4000)))
+	}
+	if what.far {
+		defer func(n int) { maxAhead = n }(maxAhead)
+		maxAhead = 5 + r.IntN(40)
 	}
 	formats := []event.Format{event.Envelope, event.Envelope}
 	codecs := []event.Codec{event.Codec(r.IntN(3)), event.Codec(r.IntN(3))}

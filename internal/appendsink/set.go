@@ -53,6 +53,7 @@ type Set struct {
 	tookAny  int               // appends that the store took
 	ahead    map[string]*ahead // by series; also of some that are not open
 	aheads   int               // events in ahead
+	behind   bool              // there were too many
 
 	wg      sync.WaitGroup // workers and the checkpointer
 	point   checkpointer

@@ -137,6 +137,9 @@ var (
 	// ErrReplay: a held series is free again, and events were forgotten
 	// meanwhile; the next epoch brings them.
 	ErrReplay = errors.New("a held series is free again and has events to catch up on")
+	// ErrBehind: frames of another writer, or of ours that the ledger lacks, are so
+	// far ahead that what comes cannot be compared with all of them.
+	ErrBehind = errors.New("a series is too far ahead of this epoch")
 )
 
 var errEnded = errors.New("the epoch has ended")
