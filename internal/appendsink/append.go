@@ -68,6 +68,13 @@ func (s *series) commit(ctx context.Context, b *batch, why string) error {
 // attempt makes one pass. Not done without an error: the tail has moved, look at
 // what is still to be done. A *stall: wait, then pass again.
 func (s *series) attempt(ctx context.Context, b *batch, why string) (done bool, err error) {
+	if n := s.tail; s.inDoubt && n != nil && n.position == 0 && !n.suspect {
+		// Others may have begun the series, or gone on above, while we waited; and
+		// perhaps under another codec, so that nothing would refuse us.
+		if n.looked = false; n.chain.Segment == 1 {
+			s.tail = nil
+		}
+	}
 	if err := s.locate(ctx, b); err != nil {
 		return false, err
 	}

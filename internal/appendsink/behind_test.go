@@ -127,3 +127,35 @@ func TestSealBehindDamage(t *testing.T) {
 		}
 	})
 }
+
+// While a first append is not getting through, another writer may begin the series
+// under another codec. Nothing would refuse the append then, so it is looked up
+// again before each try.
+func TestBegunMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := turns(newWorld(t, 8, 1), 5)
+		away := true
+		w.store.SetFault(func(op, key string, _ int) objecttest.Fault {
+			if away && op == "append" && key == w.key(1) {
+				return objecttest.NotApplied()
+			}
+			return objecttest.Fault{}
+		})
+		slow, quick := w.lane(), w.lane()
+		quick.skip = func(e *event.Event) bool { return e.Sequence < 5 } // gone for it
+		set, ctx, stop := running(t, slow)
+		add(t, slow, set, ctx, 1, 4)
+		time.Sleep(time.Second)
+		finishes(t, quick)
+		away = false
+		if err := errors.Join(set.Drain(ctx), stop()); err != nil {
+			t.Fatal(err)
+		}
+		if b := w.store.Bytes(w.key(1)); b != nil {
+			t.Errorf("the series has two first segments: %v", w.store.Keys())
+		}
+		if dead := w.check(); dead != 4 {
+			t.Errorf("%d dead letters, want 4", dead)
+		}
+	})
+}

@@ -77,7 +77,7 @@ func plantedBugs() []planted {
 		{bugDoubtElsewhere, "no answer is taken for failure: the events go to the next segment", "two writers", invAgree, ""},
 
 		{bugSealInLedger, "a segment is closed in the ledger only", "two writers", invAgree, ""},
-		{bugIgnoreNext, "the next segment has the codec of one's own layout, whatever the seal names", "codec changes, long", invAgree, ""},
+		{bugIgnoreNext, "the next segment has the codec of one's own layout, whatever the seal names", "codec changes, roll", invAgree, ""},
 		{bugCarrySeal, "a refused seal is sent to the segment that the series has gone on in", "two writers", invAgree, ""},
 		{bugCheckpointSeal, "a checkpoint between the seal and the move to the next segment", "ledger", invConfirmed, ""},
 

@@ -65,11 +65,11 @@
 //
 // # Where the code does less
 //
-// One of the planted bugs is how the code is; without it the model's rules hold.
-// It is rare, and its trace (-bugs -only "first segment") says what it takes:
-//
-//   - bugFirstByLayout: two writers that begin a series under layouts of different
-//     codecs make two first segments. It takes an event that one of them never saw.
+// The series' first segment has its writer's codec, in all instances but one. Two
+// writers under layouts of different codecs can make two of them: each looks the
+// series up and finds nothing, and then both append. It takes an event that one of
+// them never saw. The instance "codec changes, vanish" lets them agree on a codec,
+// with which it holds; the trace of bugFirstByLayout is what the code does there.
 //
 // # Sameness
 //

@@ -24,6 +24,7 @@ type instance struct {
 	ledger    bool // there are checkpoints
 	floors    bool // and a floor
 
+	agreed     bool // a series' first segment has a codec that all agree on, which the code does not do
 	everywhere bool // any segment may be deleted, if all writers know the series
 	faults     faults
 	live       int  // check every n-th state for liveness; 0: none

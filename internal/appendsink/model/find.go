@@ -142,13 +142,13 @@ func (a *at) seems(c *chain) (least uint8, yes bool) {
 	return a.k.newest + 1, c.created == a.w.created && c.last > a.k.newest
 }
 
-// firstExt is the codec of a series' first segment: the same for all, whatever
-// their layout.
+// firstExt is the codec of a series' first segment: its layout's. Where an instance
+// says so, one that all agree on, whatever their layout.
 func (a *at) firstExt() uint8 {
-	if a.bug == bugFirstByLayout {
-		return a.extOf(a.k.batch)
+	if a.agreed && a.bug != bugFirstByLayout {
+		return 0
 	}
-	return 0
+	return a.extOf(a.k.batch)
 }
 
 // enter is series.enter. What was found out before stays, if it enters nothing.

@@ -89,7 +89,8 @@ func instances() []*instance {
 			faults: faults{crash: 1, recreate: 1, doubt: 1, roll: 1}, live: 31},
 
 		{name: "codec changes", events: codecs(2), writers: 2, configs: [3]uint8{1, 0, 1}, ahead: 1, faults: faults{crash: 1, switched: 1}, live: 7},
-		{name: "codec changes, vanish", events: codecs(2), writers: 2, configs: [3]uint8{1, 0, 1}, ahead: 1, faults: faults{switched: 1, vanish: 1}, live: 7},
+		{name: "codec changes, roll", events: codecs(3), writers: 2, configs: [3]uint8{1, 0, 1}, ahead: 1, faults: faults{switched: 1, roll: 1}, live: 31},
+		{name: "codec changes, vanish", agreed: true, events: codecs(2), writers: 2, configs: [3]uint8{1, 0, 1}, ahead: 1, faults: faults{switched: 1, vanish: 1}, live: 7},
 		{name: "codec changes, bytes change", events: codecs(2), writers: 2, configs: [3]uint8{1, 0, 1}, ahead: 1, faults: faults{switched: 1, flip: 1}, live: 7},
 		{name: "codec changes, bytes change, ledger", long: true, events: codecs(2), writers: 2, configs: [3]uint8{1, 0, 1}, ahead: 1, ledger: true,
 			faults: faults{switched: 1, flip: 1, crash: 1}, live: 31},

@@ -84,7 +84,9 @@ func (t *totals) add(r *result) {
 func (t *totals) print() {
 	fmt.Println("met on the way:")
 	for i, n := range t.met {
-		fmt.Printf("  %10d %s\n", n, metWords[i])
+		if n > 0 {
+			fmt.Printf("  %10d %s\n", n, metWords[i])
+		}
 	}
 	fmt.Printf("total: %d states and %d steps of %d instances in %s, %d exhaustive, %d up to segment %d; run on from %d of them; %d broken\n",
 		t.states, t.steps, t.instances, t.took.Round(100*time.Millisecond), t.exhaustive, t.bounded, maxSeg, t.runs, t.broken)

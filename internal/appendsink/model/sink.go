@@ -449,6 +449,13 @@ func (a *at) inDoubt() {
 	}
 	k.req = request{}
 	k.pc, k.doubt = look, 1
+	if t := a.t(); a.pos(&t) == 0 && t.suspect == 0 {
+		t.looked = 0
+		a.set(t)
+		if t.chain.seg == 1 {
+			k.tail, k.known = 0, 0
+		}
+	}
 }
 
 // leave is series.leave: on to the next segment without a frame that says so.
