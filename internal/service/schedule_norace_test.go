@@ -2,4 +2,4 @@
 
 package service
 
-const defaultSchedules = 1500
+const defaultSchedules = 2000

@@ -84,7 +84,7 @@ func newPlan(seed uint64) *plan {
 		p.rollIdle = within(300*time.Millisecond, 2*time.Second)
 	}
 	if one(6) {
-		p.memory = int64(1200 + r.IntN(4000))
+		p.memory = int64(700 + r.IntN(1500))
 	}
 	if one(6) {
 		p.openSeries = 1
@@ -182,8 +182,16 @@ func newPlan(seed uint64) *plan {
 				f = objecttest.Hold()
 			}
 			add("outage", func(w *world) {
-				w.setOutage(&f)
-				time.AfterFunc(d, func() { w.setOutage(nil) })
+				w.setOutage(&f, "")
+				time.AfterFunc(d, func() { w.setOutage(nil, "") })
+			})
+		},
+		func() { // the store refuses one series, and its neighbours go on
+			d, series := within(200*time.Millisecond, 2*time.Second), fmt.Sprintf("/s%d", r.IntN(3))
+			add("one refused", func(w *world) {
+				f := objecttest.Hold()
+				w.setOutage(&f, series)
+				time.AfterFunc(d, func() { w.setOutage(nil, "") })
 			})
 		},
 		func() { // messages vanish
@@ -226,10 +234,11 @@ func (w *world) setLag(n uint64) {
 	w.lag = n
 }
 
-func (w *world) setOutage(f *objecttest.Fault) {
+// setOutage has the store fail every request for keys with of in them; nil ends it.
+func (w *world) setOutage(f *objecttest.Fault, of string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.out = f
+	w.out, w.outOf = f, of
 }
 
 // expire removes messages from the stream, its oldest or any.

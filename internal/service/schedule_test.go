@@ -83,12 +83,16 @@ func TestSchedules(t *testing.T) {
 
 // bites fails the test if what should have gone wrong has not.
 func (c *tally) bites(t *testing.T) {
-	for _, what := range []string{
-		"end: breach", "end: audit", "end: consumer_gone", "end: lease", "end: lease_lost", "end: sink", "end: acks_lost", "end: error",
+	expected := []string{
+		"end: breach", "end: audit", "end: consumer_gone", "end: lease", "end: lease_lost", "end: acks_lost", "end: error",
 		"redeliveries", "already held", "adoptions", "adopted events", "doubts", "refusals", "garbled", "holds", "seals", "dead letters",
 		"zombies", "superseded", "stale reads", "ledgers restored", "ledger conflicts", "expired",
 		"lost: ack", "lost: delivery", "lost: reply", "store: late", "store: lost", "floors checked", "acknowledgements checked",
-	} {
+	}
+	if c.Schedules >= 20*defaultSchedules { // seldom: a held series that has to forget needs more events than most have
+		expected = append(expected, "end: sink")
+	}
+	for _, what := range expected {
 		if c.Counts[what] == 0 {
 			t.Errorf("%s: never happened", what)
 		}

@@ -66,7 +66,7 @@ func (b *bucketWire) fate(op, key string) fate {
 	h := mix(b.id ^ text(op+key) ^ n*0x9e3779b97f4a7c15)
 	f := fate{draw: h, up: span(mix(h+1), 200*time.Microsecond, 6*time.Millisecond), down: span(mix(h+2), 200*time.Microsecond, 6*time.Millisecond)}
 	w := b.w
-	if kind := w.outage(); kind != nil {
+	if kind := w.outage(key); kind != nil {
 		f.fault, f.kind = *kind, "outage"
 		return f
 	}

@@ -67,7 +67,8 @@ type world struct {
 	events  int      // traced
 	story   []string // the trace, if wanted
 	tell    bool
-	out     *objecttest.Fault // of every request to the store, while it lasts
+	out     *objecttest.Fault // of requests to the store, while it lasts
+	outOf   string            // of those only whose key has this in it
 	lag     uint64
 	sinks   appendsink.Metrics
 	running map[string]int // epochs begun, by process
@@ -132,9 +133,12 @@ func (w *world) rate(p float64) float64 {
 	return p
 }
 
-func (w *world) outage() *objecttest.Fault {
+func (w *world) outage(key string) *objecttest.Fault {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if !strings.Contains(key, w.outOf) {
+		return nil
+	}
 	return w.out
 }
 
