@@ -94,12 +94,8 @@ func (s *Server) bucketInfo(w http.ResponseWriter, r *request) error {
 		return writeXML(w, struct {
 			XMLName xml.Name `xml:"VersioningConfiguration"`
 		}{})
-	case "acl":
-		return writeXML(w, struct {
-			XMLName xml.Name `xml:"AccessControlPolicy"`
-			Owner   xmlOwner
-			Grant   string `xml:"AccessControlList>Grant"`
-		}{Owner: owner, Grant: b.ACL})
+	case "get_bucket_acl":
+		return writeXML(w, xmlACL{Owner: owner, Grant: b.ACL})
 	}
 	info := s.bucketXML(r, r.bucket, b)
 	info.Owner, info.ACL = &owner, b.ACL
@@ -186,7 +182,7 @@ func (s *Server) listObjects(w http.ResponseWriter, r *request) error {
 		}
 		o := xmlObject{
 			Key: encode(it.key), LastModified: it.Modified.UTC().Truncate(time.Second).Format(xmlTime), ETag: `"` + it.ETag + `"`,
-			Type: objectType(it.state), Size: it.Length, StorageClass: "Standard",
+			Type: objectType(it.state), Size: it.Length, StorageClass: it.class(),
 		}
 		if withOwner {
 			o.Owner = &owner
@@ -214,7 +210,7 @@ func (s *Server) deleteMultiple(w http.ResponseWriter, r *request) error {
 	}
 	d := xml.NewDecoder(io.LimitReader(r.Body, maxMultiple))
 	if err := d.Decode(&req); err != nil || len(req.Object) == 0 || len(req.Object) > maxKeys {
-		return errorf(400, "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema.", "0017-00000401")
+		return malformedXML()
 	}
 	for _, o := range req.Object {
 		if !validKey(o.Key) {

@@ -76,7 +76,7 @@ func FuzzListing(f *testing.F) {
 	}
 	keys := []string{"a", "a-b", "a/1", "a/2", "a/b/3", "a&<>\"'", "b", "b/", "b/x", "c d+e%", "日本/語", "日本/\U0010FFFF語"}
 	for _, key := range keys {
-		if _, err := s.store.append(testBucket, key, 0, &body{}, nil); err != nil {
+		if _, err := s.store.append(testBucket, key, 0, &body{}, attributes{}); err != nil {
 			f.Fatal(err)
 		}
 	}
@@ -156,7 +156,7 @@ func FuzzDelete(f *testing.F) {
 		}
 		want := map[string]string{"a": "1", "b/c": "2", "d": "3"}
 		for key, v := range want {
-			if _, err := s.store.append(testBucket, key, 0, &body{mem: []byte(v), n: int64(len(v))}, nil); err != nil {
+			if _, err := s.store.append(testBucket, key, 0, &body{mem: []byte(v), n: int64(len(v))}, attributes{}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -12,37 +12,6 @@ import (
 	"time"
 )
 
-// kept are the headers that an object is created with and served with.
-var kept = []string{"Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Type", "Expires"}
-
-const (
-	defaultType = "application/octet-stream"
-	maxMeta     = 8 << 10
-)
-
-func keptHeader(h http.Header) (map[string]string, error) {
-	out := map[string]string{}
-	for _, name := range kept {
-		if v := h.Get(name); v != "" {
-			out[name] = v
-		}
-	}
-	if out["Content-Type"] == "" {
-		out["Content-Type"] = defaultType
-	}
-	size := 0
-	for name, v := range h {
-		if meta, ok := strings.CutPrefix(name, "X-Oss-Meta-"); ok {
-			size += len(meta) + len(v[0])
-			out[name] = v[0]
-		}
-	}
-	if size > maxMeta {
-		return nil, errorf(400, "MetadataTooLarge", "Your metadata headers exceed the maximum allowed metadata size.", "0017-00000602")
-	}
-	return out, nil
-}
-
 // receive reads the body of a put or append.
 func (s *Server) receive(r *request, limit int64, onDisk bool) (*body, error) {
 	if r.ContentLength < 0 && len(r.TransferEncoding) == 0 {
@@ -51,8 +20,16 @@ func (s *Server) receive(r *request, limit int64, onDisk bool) (*body, error) {
 	if r.ContentLength > limit {
 		return nil, errorf(400, "EntityTooLarge", "Your proposed upload exceeds the maximum allowed object size.", "0017-00000601")
 	}
+	bits, err := trafficLimit(r)
+	if err != nil {
+		return nil, err
+	}
+	var from io.Reader = r.Body
+	if bits > 0 {
+		from = pacedReader{from, newPaced(r, bits)}
+	}
 	want := r.Header.Get("Content-Md5")
-	b, err := readBody(s.store.files, r.Body, r.ContentLength, limit, onDisk, onDisk || want != "")
+	b, err := readBody(s.store.files, from, r.ContentLength, limit, onDisk, onDisk || want != "")
 	if err != nil {
 		var api *apiError
 		if errors.As(err, &api) {
@@ -82,7 +59,7 @@ func (s *Server) appendObject(w http.ResponseWriter, r *request) error {
 	if _, ok := s.store.bucketState(r.bucket); !ok {
 		return noSuchBucket(r.bucket)
 	}
-	header, err := keptHeader(r.Header)
+	attrs, err := newAttributes(r.Header, appendClasses)
 	if err != nil {
 		return err
 	}
@@ -91,7 +68,7 @@ func (s *Server) appendObject(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	defer b.drop(s.store.files)
-	st, err := s.store.append(r.bucket, r.key, position, b, header)
+	st, err := s.store.append(r.bucket, r.key, position, b, attrs)
 	if err != nil {
 		return err
 	}
@@ -99,6 +76,7 @@ func (s *Server) appendObject(w http.ResponseWriter, r *request) error {
 	h.Set("X-Oss-Next-Append-Position", strconv.FormatInt(st.Length, 10))
 	h.Set("X-Oss-Hash-Crc64ecma", strconv.FormatUint(st.CRC, 10))
 	h.Set("ETag", `"`+st.ETag+`"`)
+	st.encryptionHeaders(h)
 	h.Set("Content-Length", "0")
 	w.WriteHeader(http.StatusOK)
 	return nil
@@ -111,7 +89,7 @@ func (s *Server) putObject(w http.ResponseWriter, r *request) error {
 	if _, ok := s.store.bucketState(r.bucket); !ok {
 		return noSuchBucket(r.bucket)
 	}
-	header, err := keptHeader(r.Header)
+	attrs, err := newAttributes(r.Header, allClasses)
 	if err != nil {
 		return err
 	}
@@ -120,7 +98,7 @@ func (s *Server) putObject(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	defer b.drop(s.store.files)
-	st, err := s.store.put(r.bucket, r.key, b, header, strings.EqualFold(r.Header.Get("X-Oss-Forbid-Overwrite"), "true"))
+	st, err := s.store.put(r.bucket, r.key, b, attrs, strings.EqualFold(r.Header.Get("X-Oss-Forbid-Overwrite"), "true"))
 	if err != nil {
 		return err
 	}
@@ -128,6 +106,7 @@ func (s *Server) putObject(w http.ResponseWriter, r *request) error {
 	h.Set("ETag", `"`+st.ETag+`"`)
 	h.Set("X-Oss-Hash-Crc64ecma", strconv.FormatUint(st.CRC, 10))
 	h.Set("Content-Md5", base64.StdEncoding.EncodeToString(b.md5[:]))
+	st.encryptionHeaders(h)
 	h.Set("Content-Length", "0")
 	w.WriteHeader(http.StatusOK)
 	return nil
@@ -151,24 +130,18 @@ func (s *Server) getObject(w http.ResponseWriter, r *request) error {
 		defer f.Close()
 	}
 	h := w.Header()
-	for name, v := range st.Header {
-		h.Set(name, v)
-	}
-	if h.Get("Content-Type") == "" {
-		h.Set("Content-Type", defaultType)
-	}
+	st.headers(h)
 	h.Set("ETag", `"`+st.ETag+`"`)
 	h.Set("Last-Modified", st.Modified.UTC().Format(http.TimeFormat))
 	h.Set("Accept-Ranges", "bytes")
 	h.Set("X-Oss-Object-Type", objectType(st))
-	h.Set("X-Oss-Storage-Class", "Standard")
 	h.Set("X-Oss-Hash-Crc64ecma", strconv.FormatUint(st.CRC, 10))
 	if st.Appendable {
 		h.Set("X-Oss-Next-Append-Position", strconv.FormatInt(st.Length, 10))
 	}
 	for _, p := range r.query {
 		if name, ok := strings.CutPrefix(p.name, "response-"); ok && p.value != "" {
-			for _, k := range append(kept, "Content-Language") {
+			for _, k := range kept {
 				if strings.EqualFold(name, k) {
 					h.Set(k, p.value)
 				}

@@ -84,27 +84,8 @@ func asAPIError(err error) *apiError {
 }
 
 func (s *Server) dispatch(w http.ResponseWriter, r *request) error {
-	switch r.op {
-	case "append":
-		return s.appendObject(w, r)
-	case "put":
-		return s.putObject(w, r)
-	case "get", "head":
-		return s.getObject(w, r)
-	case "delete":
-		return s.deleteObject(w, r)
-	case "list":
-		return s.listObjects(w, r)
-	case "list_buckets":
-		return s.listBuckets(w, r)
-	case "create_bucket":
-		return s.putBucket(w, r)
-	case "delete_bucket":
-		return s.deleteBucket(w, r)
-	case "bucket_info", "location", "versioning", "acl":
-		return s.bucketInfo(w, r)
-	case "delete_multiple":
-		return s.deleteMultiple(w, r)
+	if serve := r.route().serve; serve != nil {
+		return serve(s, w, r)
 	}
 	if r.Method != "GET" && r.Method != "HEAD" && r.Method != "PUT" && r.Method != "POST" && r.Method != "DELETE" {
 		return errorf(405, "MethodNotAllowed", "The specified method is not allowed against this resource.", "0017-00000103")
@@ -135,7 +116,7 @@ func (s *Server) parse(hr *http.Request) (*request, error) {
 	if r.key, err = url.PathUnescape(path); err != nil {
 		return r, invalidName(path)
 	}
-	r.op = operation(r)
+	r.op = r.route().op
 	if r.bucket != "" && !validBucket(r.bucket) {
 		return r, errorf(400, "InvalidBucketName", "The specified bucket is not valid.", "0015-00000001", [2]string{"BucketName", r.bucket})
 	}
@@ -147,67 +128,6 @@ func (s *Server) parse(hr *http.Request) (*request, error) {
 
 func invalidName(key string) *apiError {
 	return errorf(400, "InvalidObjectName", "The specified object is not valid.", "0017-00000001", [2]string{"ObjectName", key})
-}
-
-// subresources are query parameters that turn an operation into another one,
-// none of which is here.
-var subresources = []string{
-	"acl", "uploads", "uploadId", "tagging", "symlink", "restore", "cors", "logging", "website", "referer", "lifecycle",
-	"policy", "stat", "encryption", "versions", "inventory", "worm", "replication", "x-oss-process", "callback", "qos",
-	"requestPayment", "live", "comp", "metaQuery", "cname", "accessmonitor", "style",
-}
-
-func operation(r *request) string {
-	for _, name := range subresources {
-		if r.has(name) {
-			if name == "acl" && r.key == "" && r.Method == "GET" {
-				return "acl"
-			}
-			return ""
-		}
-	}
-	switch {
-	case r.bucket == "":
-		if r.Method == "GET" {
-			return "list_buckets"
-		}
-	case r.key == "":
-		switch r.Method {
-		case "GET", "HEAD":
-			for param, op := range map[string]string{"bucketInfo": "bucket_info", "location": "location", "versioning": "versioning"} {
-				if r.has(param) {
-					return op
-				}
-			}
-			return "list"
-		case "PUT":
-			if len(r.query) == 0 || r.has("x-oss-signature") || r.has("Signature") {
-				return "create_bucket"
-			}
-		case "DELETE":
-			return "delete_bucket"
-		case "POST":
-			if r.has("delete") {
-				return "delete_multiple"
-			}
-		}
-	default:
-		switch r.Method {
-		case "GET":
-			return "get"
-		case "HEAD":
-			return "head"
-		case "PUT":
-			return "put"
-		case "DELETE":
-			return "delete"
-		case "POST":
-			if r.has("append") {
-				return "append"
-			}
-		}
-	}
-	return ""
 }
 
 // hostBucket returns the bucket in a virtual-hosted name.

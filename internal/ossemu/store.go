@@ -54,14 +54,14 @@ type entry struct {
 
 // state is an object as the journal has it.
 type state struct {
-	Exists     bool              `json:"e,omitempty"`
-	Path       string            `json:"p,omitempty"` // of its file
-	Length     int64             `json:"n,omitempty"`
-	CRC        uint64            `json:"c,omitempty"`
-	Appendable bool              `json:"a,omitempty"`
-	ETag       string            `json:"etag,omitempty"`
-	Modified   time.Time         `json:"t,omitzero"`
-	Header     map[string]string `json:"h,omitempty"` // content headers and x-oss-meta-*
+	Exists     bool      `json:"e,omitempty"`
+	Path       string    `json:"p,omitempty"` // of its file
+	Length     int64     `json:"n,omitempty"`
+	CRC        uint64    `json:"c,omitempty"`
+	Appendable bool      `json:"a,omitempty"`
+	ETag       string    `json:"etag,omitempty"`
+	Modified   time.Time `json:"t,omitzero"`
+	attributes
 	// Pending is what is still to be done to the file when this is committed:
 	// "create", "remove", or "install:" and the temporary file that becomes it;
 	// or "cut", what an append that failed may have left behind the object. It
@@ -328,7 +328,7 @@ func (s *store) create(b *bucket, key string, e *entry) (string, error) {
 
 // append is the append itself: the bytes go behind the committed length, where
 // nobody reads, and the commit makes them part of the object.
-func (s *store) append(bucketName, key string, position int64, data *body, header map[string]string) (state, error) {
+func (s *store) append(bucketName, key string, position int64, data *body, attrs attributes) (state, error) {
 	b, done, err := s.enter(bucketName)
 	if err != nil {
 		return state{}, err
@@ -350,16 +350,26 @@ func (s *store) append(bucketName, key string, position int64, data *body, heade
 		return state{}, positionMismatch(e.Length)
 	case e.Length+data.n > s.opt.MaxObject:
 		return state{}, errorf(400, "EntityTooLarge", "Your proposed append exceeds the maximum allowed object size.", "0017-00000601")
-	case e.Exists && data.n == 0:
-		return e.state, nil
 	}
 	st := e.state
+	if !created {
+		// Of all that an object has, the ACL alone is taken from later appends.
+		if attrs.ACL != "" {
+			st.ACL = attrs.ACL
+		}
+		if data.n == 0 {
+			if st.ACL != e.ACL {
+				err = s.commit(b, key, e, st)
+			}
+			return st, err
+		}
+	}
 	if created {
 		p, err := s.create(b, key, e)
 		if err != nil {
 			return state{}, err
 		}
-		st = state{Exists: true, Path: p, Appendable: true, Header: header}
+		st = state{Exists: true, Path: p, Appendable: true, attributes: attrs}
 	}
 	// What has failed may have left bytes behind the object, or an object of
 	// none. Should they not go away now, they must before the next look.
@@ -390,7 +400,7 @@ func (s *store) append(bucketName, key string, position int64, data *body, heade
 }
 
 // put replaces the object, or creates it if that is all the caller wants.
-func (s *store) put(bucketName, key string, data *body, header map[string]string, onlyNew bool) (state, error) {
+func (s *store) put(bucketName, key string, data *body, attrs attributes, onlyNew bool) (state, error) {
 	b, done, err := s.enter(bucketName)
 	if err != nil {
 		return state{}, err
@@ -416,7 +426,7 @@ func (s *store) put(bucketName, key string, data *body, header map[string]string
 		}
 	}
 	st := state{
-		Exists: true, Path: p, Length: data.n, CRC: crc, Header: header,
+		Exists: true, Path: p, Length: data.n, CRC: crc, attributes: attrs,
 		Modified: s.opt.Now().UTC(), ETag: fmt.Sprintf("%X", data.md5), Pending: "install:" + data.tmp,
 	}
 	// Here it happens. A file that cannot be put in its place now is at the next
@@ -433,6 +443,27 @@ func (s *store) put(bucketName, key string, data *body, header map[string]string
 	}
 	s.settled(e)
 	return st, nil
+}
+
+// change commits what fn makes of an object's state; its bytes stay.
+func (s *store) change(bucketName, key string, fn func(*state)) error {
+	b, done, err := s.enter(bucketName)
+	if err != nil {
+		return err
+	}
+	defer done()
+	e := s.entry(b, key)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if err := s.refresh(b, key, e); err != nil {
+		return err
+	}
+	if !e.Exists {
+		return noSuchKey(key)
+	}
+	st := e.state
+	fn(&st)
+	return s.commit(b, key, e, st)
 }
 
 func (s *store) remove(bucketName, key string) error {

@@ -28,7 +28,7 @@ func openTest(t *testing.T, dir string) *Server {
 
 func appendString(t *testing.T, s *Server, key string, position int64, p string) {
 	t.Helper()
-	if _, err := s.store.append(testBucket, key, position, &body{mem: []byte(p), n: int64(len(p))}, nil); err != nil {
+	if _, err := s.store.append(testBucket, key, position, &body{mem: []byte(p), n: int64(len(p))}, attributes{}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -39,7 +39,7 @@ func putString(t *testing.T, s *Server, key, p string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.store.put(testBucket, key, b, nil, false); err != nil {
+	if _, err := s.store.put(testBucket, key, b, attributes{}, false); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -268,8 +268,8 @@ func TestBrokenDisk(t *testing.T) {
 				}
 			}
 			for range 2 {
-				failed(s.store.append(testBucket, "whole", 5, two, nil))
-				failed(s.store.append(testBucket, "new", 0, two, nil))
+				failed(s.store.append(testBucket, "whole", 5, two, attributes{}))
+				failed(s.store.append(testBucket, "new", 0, two, attributes{}))
 				failed(state{}, s.store.remove(testBucket, "removed"))
 			}
 			for _, key := range []string{"put", "new put"} {
@@ -277,7 +277,7 @@ func TestBrokenDisk(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				failed(s.store.put(testBucket, key, b, nil, false))
+				failed(s.store.put(testBucket, key, b, attributes{}, false))
 				b.drop(disk)
 			}
 			for _, key := range []string{"whole", "new", "removed", "put", "new put"} {
@@ -333,7 +333,7 @@ func TestByHand(t *testing.T) {
 	want := map[string]string{"keep": "0123456789", "more": "0123456789foreign", "less": "abc"}
 	wantContents(t, s, want)
 	for key, length := range map[string]int64{"rm": 0, "more": 17, "less": 3} {
-		_, err := s.store.append(testBucket, key, 10, &body{mem: []byte("x"), n: 1}, nil)
+		_, err := s.store.append(testBucket, key, 10, &body{mem: []byte("x"), n: 1}, attributes{})
 		var e *apiError
 		if !errors.As(err, &e) || e.Header["X-Oss-Next-Append-Position"] != fmt.Sprint(length) {
 			t.Errorf("%s: %v", key, err)
@@ -347,7 +347,7 @@ func TestByHand(t *testing.T) {
 		t.Errorf("%+v, %v", st, err)
 	}
 	write("laid2", "laid", 0)
-	if _, err := s.store.append(testBucket, "laid2", 0, &body{mem: []byte("x"), n: 1}, nil); err == nil {
+	if _, err := s.store.append(testBucket, "laid2", 0, &body{mem: []byte("x"), n: 1}, attributes{}); err == nil {
 		t.Error("a foreign file was written over")
 	}
 	want["dir/laid"], want["laid2"] = "laid", "laid"
@@ -385,7 +385,7 @@ func TestSymlinksDoNotLeadOut(t *testing.T) {
 	if _, _, err := s.store.look(testBucket, "out/secret", true); err == nil {
 		t.Error("read outside of the directory")
 	}
-	s.store.append(testBucket, "out/new", 0, &body{mem: []byte("x"), n: 1}, nil)
+	s.store.append(testBucket, "out/new", 0, &body{mem: []byte("x"), n: 1}, attributes{})
 	if left, _ := os.ReadDir(outside); len(left) != 1 {
 		t.Errorf("wrote outside of the directory: %v", left)
 	}
@@ -408,7 +408,7 @@ func TestCompactUnderLoad(t *testing.T) {
 			position := int64(0)
 			for n := range 100 {
 				line := fmt.Sprintln(n)
-				if _, err := s.store.append(testBucket, key, position, &body{mem: []byte(line), n: int64(len(line))}, nil); err != nil {
+				if _, err := s.store.append(testBucket, key, position, &body{mem: []byte(line), n: int64(len(line))}, attributes{}); err != nil {
 					t.Error(err)
 				}
 				position += int64(len(line))

@@ -1,0 +1,106 @@
+package ossemu
+
+import (
+	"encoding/xml"
+	"io"
+	"net/http"
+)
+
+// maxDocument is how long the XML of a request may be.
+const maxDocument = 256 << 10
+
+func malformedXML() *apiError {
+	return errorf(400, "MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema.", "0017-00000401")
+}
+
+// document reads the XML of a request's body into v.
+func document(r *request, v any) error {
+	if xml.NewDecoder(io.LimitReader(r.Body, maxDocument)).Decode(v) != nil {
+		return malformedXML()
+	}
+	return nil
+}
+
+func done(w http.ResponseWriter, status int) error {
+	if status != http.StatusNoContent {
+		w.Header().Set("Content-Length", "0")
+	}
+	w.WriteHeader(status)
+	return nil
+}
+
+type xmlACL struct {
+	XMLName xml.Name `xml:"AccessControlPolicy"`
+	Owner   xmlOwner
+	Grant   string `xml:"AccessControlList>Grant"`
+}
+
+func (s *Server) getACL(w http.ResponseWriter, r *request) error {
+	st, _, err := s.store.look(r.bucket, r.key, false)
+	if err != nil {
+		return err
+	}
+	grant := st.ACL
+	if grant == "" {
+		grant = aclDefault
+	}
+	return writeXML(w, xmlACL{Owner: owner, Grant: grant})
+}
+
+func (s *Server) putACL(w http.ResponseWriter, r *request) error {
+	acl, err := objectACL(r.Header)
+	if err != nil {
+		return err
+	}
+	if acl == "" {
+		return errorf(400, "MissingArgument", "Missing Some Required Arguments.", "0017-00000901", [2]string{"ArgumentName", "x-oss-object-acl"})
+	}
+	if err := s.store.change(r.bucket, r.key, func(st *state) { st.ACL = acl }); err != nil {
+		return err
+	}
+	return done(w, http.StatusOK)
+}
+
+type xmlTagging struct {
+	XMLName xml.Name `xml:"Tagging"`
+	Tags    []xmlTag `xml:"TagSet>Tag"`
+}
+
+type xmlTag struct{ Key, Value string }
+
+func (s *Server) getTagging(w http.ResponseWriter, r *request) error {
+	st, _, err := s.store.look(r.bucket, r.key, false)
+	if err != nil {
+		return err
+	}
+	var res xmlTagging
+	for _, t := range st.Tags {
+		res.Tags = append(res.Tags, xmlTag(t))
+	}
+	return writeXML(w, res)
+}
+
+func (s *Server) putTagging(w http.ResponseWriter, r *request) error {
+	var req xmlTagging
+	if err := document(r, &req); err != nil {
+		return err
+	}
+	tags := make([]tag, 0, len(req.Tags))
+	for _, t := range req.Tags {
+		tags = append(tags, tag(t))
+	}
+	if err := checkTags(tags); err != nil {
+		return err
+	}
+	if err := s.store.change(r.bucket, r.key, func(st *state) { st.Tags = tags }); err != nil {
+		return err
+	}
+	return done(w, http.StatusOK)
+}
+
+func (s *Server) deleteTagging(w http.ResponseWriter, r *request) error {
+	if err := s.store.change(r.bucket, r.key, func(st *state) { st.Tags = nil }); err != nil {
+		return err
+	}
+	return done(w, http.StatusNoContent)
+}
