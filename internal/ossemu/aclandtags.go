@@ -29,6 +29,23 @@ func done(w http.ResponseWriter, status int) error {
 	return nil
 }
 
+// changeObject answers a request that changes what an object has, not its bytes.
+func (s *Server) changeObject(w http.ResponseWriter, r *request, status int, fn func(*bucket, *state) error) error {
+	st, err := s.store.change(r.bucket, r.key, r.value("versionId"), fn)
+	if err != nil {
+		return err
+	}
+	versionHeader(w, &st)
+	return done(w, status)
+}
+
+// versionHeader tells which version a request was about, where there are such.
+func versionHeader(w http.ResponseWriter, st *state) {
+	if st.Version != "" {
+		w.Header().Set("X-Oss-Version-Id", st.Version)
+	}
+}
+
 type xmlACL struct {
 	XMLName xml.Name `xml:"AccessControlPolicy"`
 	Owner   xmlOwner
@@ -36,10 +53,11 @@ type xmlACL struct {
 }
 
 func (s *Server) getACL(w http.ResponseWriter, r *request) error {
-	st, _, err := s.store.look(r.bucket, r.key, false)
+	st, _, err := s.store.look(r.bucket, r.key, r.value("versionId"), false)
 	if err != nil {
 		return err
 	}
+	versionHeader(w, &st)
 	grant := st.ACL
 	if grant == "" {
 		grant = aclDefault
@@ -52,13 +70,13 @@ func (s *Server) putACL(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	if err := s.publicAllowed(acl); err != nil {
+		return err
+	}
 	if acl == "" {
 		return errorf(400, "MissingArgument", "Missing Some Required Arguments.", "0017-00000901", [2]string{"ArgumentName", "x-oss-object-acl"})
 	}
-	if err := s.store.change(r.bucket, r.key, func(st *state) { st.ACL = acl }); err != nil {
-		return err
-	}
-	return done(w, http.StatusOK)
+	return s.changeObject(w, r, http.StatusOK, func(_ *bucket, st *state) error { st.ACL = acl; return nil })
 }
 
 type xmlTagging struct {
@@ -69,10 +87,11 @@ type xmlTagging struct {
 type xmlTag struct{ Key, Value string }
 
 func (s *Server) getTagging(w http.ResponseWriter, r *request) error {
-	st, _, err := s.store.look(r.bucket, r.key, false)
+	st, _, err := s.store.look(r.bucket, r.key, r.value("versionId"), false)
 	if err != nil {
 		return err
 	}
+	versionHeader(w, &st)
 	var res xmlTagging
 	for _, t := range st.Tags {
 		res.Tags = append(res.Tags, xmlTag(t))
@@ -92,15 +111,9 @@ func (s *Server) putTagging(w http.ResponseWriter, r *request) error {
 	if err := checkTags(tags); err != nil {
 		return err
 	}
-	if err := s.store.change(r.bucket, r.key, func(st *state) { st.Tags = tags }); err != nil {
-		return err
-	}
-	return done(w, http.StatusOK)
+	return s.changeObject(w, r, http.StatusOK, func(_ *bucket, st *state) error { st.Tags = tags; return nil })
 }
 
 func (s *Server) deleteTagging(w http.ResponseWriter, r *request) error {
-	if err := s.store.change(r.bucket, r.key, func(st *state) { st.Tags = nil }); err != nil {
-		return err
-	}
-	return done(w, http.StatusNoContent)
+	return s.changeObject(w, r, http.StatusNoContent, func(_ *bucket, st *state) error { st.Tags = nil; return nil })
 }

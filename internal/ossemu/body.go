@@ -91,12 +91,19 @@ func (b *body) drop(f files) {
 	}
 }
 
+func (b *body) open(f files) (io.ReadCloser, error) {
+	if b.tmp == "" {
+		return io.NopCloser(bytes.NewReader(b.mem)), nil
+	}
+	return f.openTemp(b.tmp)
+}
+
 func (b *body) writeTo(f files, w io.Writer) (int64, error) {
 	if b.tmp == "" {
 		n, err := w.Write(b.mem)
 		return int64(n), err
 	}
-	r, err := f.openTemp(b.tmp)
+	r, err := b.open(f)
 	if err != nil {
 		return 0, err
 	}

@@ -1,20 +1,19 @@
 package ossemu
 
 import (
-	"encoding/base64"
+	"cmp"
 	"encoding/xml"
+	"errors"
 	"io"
+	"math"
 	"net/http"
-	"net/url"
-	"strconv"
+	"slices"
 	"strings"
-	"time"
 )
 
 const (
-	xmlTime     = "2006-01-02T15:04:05.000Z"
-	maxKeys     = 1000
-	maxMultiple = 2 << 20 // bytes of a request to delete many
+	xmlTime = "2006-01-02T15:04:05.000Z"
+	maxKeys = 1000
 )
 
 type xmlOwner struct{ ID, DisplayName string }
@@ -30,52 +29,105 @@ func (s *Server) location() string {
 
 type xmlBucket struct {
 	Name, Location, CreationDate       string
+	Region                             string
 	ExtranetEndpoint, IntranetEndpoint string
 	StorageClass                       string
-	Versioning                         string    `xml:",omitempty"`
-	Owner                              *xmlOwner `xml:",omitempty"`
-	ACL                                string    `xml:"AccessControlList>Grant,omitempty"`
+	DataRedundancyType                 string         `xml:",omitempty"`
+	Versioning                         string         `xml:",omitempty"`
+	AccessMonitor                      string         `xml:",omitempty"`
+	TransferAcceleration               string         `xml:",omitempty"`
+	CrossRegionReplication             string         `xml:",omitempty"`
+	Owner                              *xmlOwner      `xml:",omitempty"`
+	ACL                                string         `xml:"AccessControlList>Grant,omitempty"`
+	Rule                               *xmlDefaultSSE `xml:"ServerSideEncryptionRule,omitempty"`
+	BlockPublicAccess                  *bool          `xml:",omitempty"`
 }
 
 func (s *Server) bucketXML(r *request, name string, b bucketState) xmlBucket {
+	host := r.Host
+	if virtual := s.hostBucket(host); virtual != "" {
+		host = strings.TrimPrefix(host[len(virtual):], ".")
+	}
+	inside := host
+	if before, ok := strings.CutSuffix(host, ".aliyuncs.com"); ok && !strings.HasSuffix(before, "-internal") {
+		inside = before + "-internal.aliyuncs.com"
+	}
 	return xmlBucket{
-		Name: name, Location: s.location(), CreationDate: b.Created.UTC().Format(xmlTime),
-		ExtranetEndpoint: r.Host, IntranetEndpoint: r.Host, StorageClass: b.Class,
+		Name: name, Location: s.location(), Region: strings.TrimPrefix(s.location(), "oss-"), CreationDate: b.Created.UTC().Format(xmlTime),
+		ExtranetEndpoint: host, IntranetEndpoint: inside, StorageClass: b.Class,
 	}
 }
 
 func (s *Server) listBuckets(w http.ResponseWriter, r *request) error {
-	var res struct {
-		XMLName xml.Name `xml:"ListAllMyBucketsResult"`
-		Owner   xmlOwner
-		Buckets []xmlBucket `xml:"Buckets>Bucket"`
+	limit, err := limitOf(r, "max-keys", 100, maxKeys)
+	if err != nil {
+		return err
 	}
-	res.Owner = owner
+	var res struct {
+		XMLName     xml.Name `xml:"ListAllMyBucketsResult"`
+		Prefix      string   `xml:",omitempty"`
+		Marker      string   `xml:",omitempty"`
+		MaxKeys     int      `xml:",omitempty"`
+		IsTruncated bool
+		NextMarker  string `xml:",omitempty"`
+		Owner       xmlOwner
+		Buckets     []xmlBucket `xml:"Buckets>Bucket"`
+	}
+	res.Prefix, res.Marker, res.MaxKeys, res.Owner = r.value("prefix"), r.value("marker"), limit, owner
 	for _, name := range s.store.bucketNames() {
-		if b, ok := s.store.bucketState(name); ok && strings.HasPrefix(name, r.value("prefix")) {
-			res.Buckets = append(res.Buckets, s.bucketXML(r, name, b))
+		b, ok := s.store.bucketState(name)
+		if !ok || !strings.HasPrefix(name, res.Prefix) || name <= res.Marker {
+			continue
 		}
+		if len(res.Buckets) == limit {
+			res.IsTruncated, res.NextMarker = true, res.Buckets[limit-1].Name
+			break
+		}
+		res.Buckets = append(res.Buckets, s.bucketXML(r, name, b))
 	}
 	return writeXML(w, res)
 }
 
 func (s *Server) putBucket(w http.ResponseWriter, r *request) error {
-	_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, 64<<10)) // class and redundancy mean nothing here
-	if err := s.store.createBucket(r.bucket); err != nil {
+	acl, err := s.bucketACL(r)
+	if err != nil {
+		return err
+	}
+	var req struct {
+		XMLName            xml.Name `xml:"CreateBucketConfiguration"`
+		StorageClass       string
+		DataRedundancyType string
+	}
+	if err := xml.NewDecoder(io.LimitReader(r.Body, maxDocument)).Decode(&req); err != nil && !errors.Is(err, io.EOF) {
+		return malformedXML()
+	}
+	if req.StorageClass != "" && !slices.Contains(allClasses, req.StorageClass) {
+		return invalidArgument("StorageClass", req.StorageClass, "The storage class you specified is invalid.")
+	}
+	if req.DataRedundancyType != "" && req.DataRedundancyType != "LRS" && req.DataRedundancyType != "ZRS" {
+		return invalidArgument("DataRedundancyType", req.DataRedundancyType, "The data redundancy type you specified is invalid.")
+	}
+	err = s.store.createBucket(r.bucket, func(b *bucketState) {
+		b.Class, b.Redundancy = cmp.Or(req.StorageClass, b.Class), cmp.Or(req.DataRedundancyType, b.Redundancy)
+	})
+	if err == nil && acl != "" {
+		err = s.store.changeBucket(r.bucket, func(b *bucketState) error { b.ACL = acl; return nil })
+	}
+	if err != nil {
 		return err
 	}
 	w.Header().Set("Location", "/"+r.bucket)
-	w.Header().Set("Content-Length", "0")
-	w.WriteHeader(http.StatusOK)
-	return nil
+	return done(w, http.StatusOK)
 }
 
 func (s *Server) deleteBucket(w http.ResponseWriter, r *request) error {
+	if len(s.uploads.inBucket(r.bucket)) > 0 {
+		return bucketNotEmpty(r.bucket)
+	}
 	if err := s.store.deleteBucket(r.bucket); err != nil {
 		return err
 	}
-	w.WriteHeader(http.StatusNoContent)
-	return nil
+	return done(w, http.StatusNoContent)
 }
 
 // bucketInfo answers what can be asked about a bucket itself.
@@ -90,150 +142,93 @@ func (s *Server) bucketInfo(w http.ResponseWriter, r *request) error {
 			XMLName xml.Name `xml:"LocationConstraint"`
 			Value   string   `xml:",chardata"`
 		}{Value: s.location()})
-	case "versioning":
-		return writeXML(w, struct {
-			XMLName xml.Name `xml:"VersioningConfiguration"`
-		}{})
 	case "get_bucket_acl":
 		return writeXML(w, xmlACL{Owner: owner, Grant: b.ACL})
 	}
 	info := s.bucketXML(r, r.bucket, b)
-	info.Owner, info.ACL = &owner, b.ACL
+	block := s.opt.Variants.BlockPublicAccess
+	info.Owner, info.ACL, info.DataRedundancyType, info.Versioning, info.BlockPublicAccess = &owner, b.ACL, b.Redundancy, b.Versioning, &block
+	info.AccessMonitor, info.TransferAcceleration, info.CrossRegionReplication = "Disabled", "Disabled", "Disabled"
+	info.Rule = &xmlDefaultSSE{b.SSE.SSE, b.SSE.SSEKey, b.SSE.SSEData}
 	return writeXML(w, struct {
 		XMLName xml.Name `xml:"BucketInfo"`
 		Bucket  xmlBucket
 	}{Bucket: info})
 }
 
-type xmlObject struct {
-	Key, LastModified, ETag, Type string
-	Size                          int64
-	StorageClass                  string
-	Owner                         *xmlOwner `xml:",omitempty"`
+// bucketACL reads the header x-oss-acl; "" is none.
+func (s *Server) bucketACL(r *request) (string, error) {
+	v := r.Header.Get("X-Oss-Acl")
+	if v == "" {
+		return "", nil
+	}
+	if !slices.Contains(objectACLs[1:], v) {
+		return "", errorf(400, "InvalidArgument", "no such bucket access control exists", "0015-00000204",
+			[2]string{"ArgumentName", "x-oss-acl"}, [2]string{"ArgumentValue", v})
+	}
+	return v, s.publicAllowed(v)
 }
 
-type xmlPrefix struct{ Prefix string }
-
-type xmlListing struct {
-	XMLName               xml.Name `xml:"ListBucketResult"`
-	Name                  string
-	Prefix                string
-	Marker                *string `xml:",omitempty"`
-	StartAfter            *string `xml:",omitempty"`
-	ContinuationToken     *string `xml:",omitempty"`
-	MaxKeys               int
-	Delimiter             string
-	EncodingType          string `xml:",omitempty"`
-	IsTruncated           bool
-	NextMarker            string `xml:",omitempty"`
-	NextContinuationToken string `xml:",omitempty"`
-	KeyCount              *int   `xml:",omitempty"`
-	Contents              []xmlObject
-	CommonPrefixes        []xmlPrefix
+// publicAllowed refuses to open a bucket or object to everybody where that is
+// blocked.
+func (s *Server) publicAllowed(acl string) error {
+	if s.opt.Variants.BlockPublicAccess && strings.HasPrefix(acl, "public-") {
+		return accessDenied("Put public bucket or object acl is not allowed", "0015-00000205")
+	}
+	return nil
 }
 
-// listObjects serves both versions of listings.
-func (s *Server) listObjects(w http.ResponseWriter, r *request) error {
-	limit := 100
-	if text, ok := r.get("max-keys"); ok && text != "" {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > maxKeys {
-			return invalidArgument("max-keys", text, "Argument max-keys must be an integer between 1 and 1000.")
-		}
-		limit = n
-	}
-	encode := func(v string) string { return v }
-	switch enc := r.value("encoding-type"); enc {
-	case "":
-	case "url":
-		encode = func(v string) string { return strings.ReplaceAll(url.QueryEscape(v), "+", "%20") }
-	default:
-		return invalidArgument("encoding-type", enc, "Invalid Encoding Method specified in Request")
-	}
-	prefix, delimiter := r.value("prefix"), r.value("delimiter")
-	res := xmlListing{Name: r.bucket, Prefix: encode(prefix), MaxKeys: limit, Delimiter: encode(delimiter), EncodingType: r.value("encoding-type")}
-	v2 := r.value("list-type") == "2"
-	after := r.value("marker")
-	withOwner := !v2 || r.value("fetch-owner") == "true"
-	if v2 {
-		after = r.value("start-after")
-		enc := encode(after)
-		res.StartAfter = &enc
-		if token, ok := r.get("continuation-token"); ok {
-			p, err := base64.RawURLEncoding.DecodeString(token)
-			if err != nil {
-				return invalidArgument("continuation-token", token, "The continuation token provided is incorrect.")
-			}
-			after = string(p)
-			res.ContinuationToken = &token
-		}
-	} else {
-		enc := encode(after)
-		res.Marker = &enc
-	}
-	items, more, err := s.store.list(r.bucket, prefix, delimiter, after, limit)
+func (s *Server) putBucketACL(w http.ResponseWriter, r *request) error {
+	acl, err := s.bucketACL(r)
 	if err != nil {
 		return err
 	}
-	for _, it := range items {
-		if it.prefix {
-			res.CommonPrefixes = append(res.CommonPrefixes, xmlPrefix{encode(it.key)})
-			continue
-		}
-		o := xmlObject{
-			Key: encode(it.key), LastModified: it.Modified.UTC().Truncate(time.Second).Format(xmlTime), ETag: `"` + it.ETag + `"`,
-			Type: objectType(it.state), Size: it.Length, StorageClass: it.class(),
-		}
-		if withOwner {
-			o.Owner = &owner
-		}
-		res.Contents = append(res.Contents, o)
+	if acl == "" {
+		return errorf(400, "MissingArgument", "Missing Some Required Arguments.", "0017-00000901", [2]string{"ArgumentName", "x-oss-acl"})
 	}
-	res.IsTruncated = more
-	if n := len(items); v2 {
-		res.KeyCount = &n
-		if more {
-			// Opaque, as the service's: clients must not read meaning into it.
-			res.NextContinuationToken = base64.RawURLEncoding.EncodeToString([]byte(items[n-1].key))
-		}
-	} else if more {
-		res.NextMarker = encode(items[n-1].key)
-	}
-	return writeXML(w, res)
+	return s.changeBucket(w, r, http.StatusOK, func(b *bucketState) error { b.ACL = acl; return nil })
 }
 
-func (s *Server) deleteMultiple(w http.ResponseWriter, r *request) error {
-	var req struct {
-		XMLName xml.Name `xml:"Delete"`
-		Quiet   bool
-		Object  []struct{ Key string }
+func (s *Server) changeBucket(w http.ResponseWriter, r *request, status int, fn func(*bucketState) error) error {
+	if err := s.store.changeBucket(r.bucket, fn); err != nil {
+		return err
 	}
-	d := xml.NewDecoder(io.LimitReader(r.Body, maxMultiple))
-	if err := d.Decode(&req); err != nil || len(req.Object) == 0 || len(req.Object) > maxKeys {
-		return malformedXML()
-	}
-	for _, o := range req.Object {
-		if !validKey(o.Key) {
-			return invalidName(o.Key)
-		}
-	}
+	return done(w, status)
+}
+
+// bucketStat counts what is in a bucket, former versions not.
+func (s *Server) bucketStat(w http.ResponseWriter, r *request) error {
 	var res struct {
-		XMLName      xml.Name `xml:"DeleteResult"`
-		EncodingType string   `xml:",omitempty"`
-		Deleted      []struct{ Key string }
+		XMLName                                                            xml.Name `xml:"BucketStat"`
+		Storage, ObjectCount, MultipartUploadCount, LiveChannelCount       int64
+		LastModifiedTime                                                   int64
+		StandardStorage, StandardObjectCount                               int64
+		InfrequentAccessStorage, InfrequentAccessRealStorage               int64
+		InfrequentAccessObjectCount                                        int64
+		ArchiveStorage, ArchiveRealStorage, ArchiveObjectCount             int64
+		ColdArchiveStorage, ColdArchiveRealStorage, ColdArchiveObjectCount int64
 	}
-	encode := func(v string) string { return v }
-	if r.value("encoding-type") == "url" {
-		res.EncodingType = "url"
-		encode = func(v string) string { return strings.ReplaceAll(url.QueryEscape(v), "+", "%20") }
+	items, _, err := s.store.list(r.bucket, "", "", "", math.MaxInt)
+	if err != nil {
+		return err
 	}
-	for _, o := range req.Object {
-		if err := s.store.remove(r.bucket, o.Key); err != nil {
-			return err
+	for i := range items {
+		it := &items[i]
+		res.Storage += it.Length
+		res.ObjectCount++
+		switch it.class() {
+		case standard:
+			res.StandardStorage, res.StandardObjectCount = res.StandardStorage+it.Length, res.StandardObjectCount+1
+		case "IA":
+			res.InfrequentAccessStorage, res.InfrequentAccessObjectCount = res.InfrequentAccessStorage+it.Length, res.InfrequentAccessObjectCount+1
+		case "Archive":
+			res.ArchiveStorage, res.ArchiveObjectCount = res.ArchiveStorage+it.Length, res.ArchiveObjectCount+1
+		default:
+			res.ColdArchiveStorage, res.ColdArchiveObjectCount = res.ColdArchiveStorage+it.Length, res.ColdArchiveObjectCount+1
 		}
-		if !req.Quiet {
-			res.Deleted = append(res.Deleted, struct{ Key string }{encode(o.Key)})
-		}
 	}
+	res.InfrequentAccessRealStorage, res.ArchiveRealStorage, res.ColdArchiveRealStorage = res.InfrequentAccessStorage, res.ArchiveStorage, res.ColdArchiveStorage
+	res.MultipartUploadCount = int64(len(s.uploads.inBucket(r.bucket)))
+	res.LastModifiedTime = s.opt.Now().Unix()
 	return writeXML(w, res)
 }

@@ -3,6 +3,7 @@ package ossemu
 import (
 	"encoding/base64"
 	"encoding/xml"
+	"net"
 	"net/http"
 	"strconv"
 )
@@ -71,7 +72,7 @@ type xmlError struct {
 // writeError answers with e. The answer to a HEAD has no body; there the body
 // goes into a header.
 func writeError(w http.ResponseWriter, r *http.Request, requestID string, e *apiError) {
-	body := xmlError{Code: e.Code, Message: e.Message, RequestID: requestID, HostID: r.Host, EC: e.EC}
+	body := xmlError{Code: e.Code, Message: e.Message, RequestID: requestID, HostID: hostID(r.Host), EC: e.EC}
 	for _, x := range e.Extra {
 		body.Extra = append(body.Extra, xmlElement{xml.Name{Local: x[0]}, x[1]})
 	}
@@ -85,6 +86,7 @@ func writeError(w http.ResponseWriter, r *http.Request, requestID string, e *api
 		h.Set(k, v)
 	}
 	h.Set("X-Oss-Ec", e.EC)
+	note(w, e)
 	h.Set("Content-Type", "application/xml")
 	if r.Method == http.MethodHead {
 		h.Set("X-Oss-Err", base64.StdEncoding.EncodeToString(p))
@@ -94,6 +96,14 @@ func writeError(w http.ResponseWriter, r *http.Request, requestID string, e *api
 	h.Set("Content-Length", strconv.Itoa(len(p)))
 	w.WriteHeader(e.Status)
 	w.Write(p)
+}
+
+// hostID is the host without its port, as errors name it.
+func hostID(hostport string) string {
+	if host, _, err := net.SplitHostPort(hostport); err == nil {
+		return host
+	}
+	return hostport
 }
 
 func writeXML(w http.ResponseWriter, v any) error {

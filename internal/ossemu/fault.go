@@ -269,6 +269,7 @@ func (s *Server) withFaults(w http.ResponseWriter, r *request, answer func(http.
 		answer(w, r)
 		return
 	}
+	r.fault = rule.ID
 	after := rule.When == "after"
 	if rule.Action == "late" {
 		s.answerLate(w, r, rule, answer)
@@ -349,16 +350,14 @@ func sleep(r *request, d time.Duration) {
 
 // reset ends the connection with a TCP reset.
 func reset(w http.ResponseWriter) {
-	if h, ok := w.(http.Hijacker); ok {
-		if conn, _, err := h.Hijack(); err == nil {
-			if tcp, ok := conn.(*net.TCPConn); ok {
-				_ = tcp.SetLinger(0) // without it the end is only less abrupt
-			}
-			conn.Close()
-			return
-		}
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		panic(http.ErrAbortHandler)
 	}
-	panic(http.ErrAbortHandler)
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0) // without it the end is only less abrupt
+	}
+	conn.Close()
 }
 
 // memoryWriter keeps an answer from its client.
@@ -393,9 +392,7 @@ func (w *cutWriter) Write(p []byte) (int, error) {
 		return w.ResponseWriter.Write(p)
 	}
 	w.ResponseWriter.Write(p[:w.left])
-	if f, ok := w.ResponseWriter.(http.Flusher); ok {
-		f.Flush()
-	}
+	_ = http.NewResponseController(w.ResponseWriter).Flush() // the end comes anyway
 	reset(w.ResponseWriter)
 	return 0, io.ErrClosedPipe
 }

@@ -21,7 +21,9 @@ const (
 	metaDir    = ".ossuary"
 	tmpDir     = metaDir + "/tmp"
 	escapedDir = metaDir + "/escaped"
-	lockName   = metaDir + "/lock"
+	// Versions of objects, other than each key's first.
+	versionsDir = metaDir + "/versions"
+	lockName    = metaDir + "/lock"
 )
 
 // files holds the bytes of objects by path. It knows nothing of what is
@@ -54,6 +56,12 @@ func place(bucket, key string) (string, bool) {
 		}
 	}
 	return bucket + "/" + key, true
+}
+
+// versionPlace returns a path that no other version's file has or has had.
+func versionPlace(bucket, key string) string {
+	sum := sha256.Sum256([]byte(key))
+	return versionsDir + "/" + bucket + "/" + hex.EncodeToString(sum[:]) + "-" + newID()
 }
 
 func escaped(bucket, key string) string {
@@ -151,7 +159,14 @@ func (d *diskFiles) truncate(p string, n int64) error {
 }
 
 func (d *diskFiles) install(p string, b *body) error {
-	if err := d.root.Rename(tmpDir+"/"+b.tmp, p); err != nil {
+	err := d.root.Rename(tmpDir+"/"+b.tmp, p)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := d.root.MkdirAll(path.Dir(p), 0o755); err != nil {
+			return err
+		}
+		err = d.root.Rename(tmpDir+"/"+b.tmp, p)
+	}
+	if err != nil {
 		return err
 	}
 	if d.fsync {

@@ -17,7 +17,7 @@ import (
 const (
 	journalName    = metaDir + "/journal"
 	journalNew     = metaDir + "/journal.new"
-	journalVersion = 1
+	journalVersion = 2 // 1 had no versions of objects
 	// A running journal is compacted when it has grown past this and past eight
 	// times what it was after the last compaction.
 	compactAt = 32 << 20
@@ -33,6 +33,8 @@ type record struct {
 	Key     string       `json:"k,omitempty"`
 	Info    *bucketState `json:"bucket,omitempty"`
 	Object  *state       `json:"o,omitempty"`
+	Old     []state      `json:"old,omitempty"`
+	Trash   []string     `json:"x,omitempty"`
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -34,7 +34,7 @@ func (s *store) list(bucketName, prefix, delimiter, after string, limit int) (ou
 			continue
 		}
 		after = key
-		st, _, err := s.look(bucketName, key, false)
+		st, _, err := s.look(bucketName, key, "", false)
 		var api *apiError
 		switch {
 		case errors.As(err, &api) && api.Code == "NoSuchKey":

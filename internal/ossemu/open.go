@@ -62,12 +62,18 @@ func (s *store) open(d *diskFiles) error {
 			if err := s.settle(d, e, clean); err != nil {
 				return fmt.Errorf("object %s of bucket %s: %w", key, b.name, err)
 			}
-			if !e.Exists {
+			if !e.any() {
 				delete(b.entries, key)
 				continue
 			}
-			b.keys = append(b.keys, key)
-			known[e.Path] = true
+			b.all = append(b.all, key)
+			if e.Exists {
+				b.keys = append(b.keys, key)
+				known[e.Path] = true
+			}
+			for _, st := range e.old {
+				known[st.Path] = true
+			}
 		}
 	}
 	if err := s.adopt(d, known); err != nil {
@@ -75,9 +81,13 @@ func (s *store) open(d *diskFiles) error {
 	}
 	for _, b := range s.buckets {
 		slices.Sort(b.keys)
+		slices.Sort(b.all)
 	}
 	if err := s.journal.compact(); err != nil {
 		return fmt.Errorf("starting a new journal: %w", err)
+	}
+	if err := s.sweepVersions(d, known); err != nil {
+		return err
 	}
 	left, err := fs.ReadDir(d.root.FS(), tmpDir)
 	if err != nil {
@@ -91,6 +101,19 @@ func (s *store) open(d *diskFiles) error {
 	return nil
 }
 
+// sweepVersions removes files of versions that were never committed.
+func (s *store) sweepVersions(d *diskFiles, known map[string]bool) error {
+	return fs.WalkDir(d.root.FS(), versionsDir, func(p string, f fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err != nil || f.IsDir() || known[p]:
+			return err
+		}
+		return d.root.Remove(p)
+	})
+}
+
 func (s *store) replayed(rec *record) error {
 	b := s.buckets[rec.Bucket]
 	switch rec.Op {
@@ -100,12 +123,14 @@ func (s *store) replayed(rec *record) error {
 			return fmt.Errorf("the journal has a bucket %q", rec.Bucket)
 		}
 		if b == nil {
-			s.buckets[rec.Bucket] = &bucket{name: rec.Bucket, bucketState: *rec.Info, entries: map[string]*entry{}}
+			b = &bucket{name: rec.Bucket, entries: map[string]*entry{}}
+			s.buckets[rec.Bucket] = b
 		}
+		b.bucketState = *rec.Info
 	case "nobucket":
 		delete(s.buckets, rec.Bucket)
 	case "object":
-		if b == nil || rec.Object == nil || rec.Object.Path != "" && !fs.ValidPath(rec.Object.Path) {
+		if b == nil || rec.Object == nil || !validRecord(rec) {
 			return fmt.Errorf("the journal has an object %q in bucket %q", rec.Key, rec.Bucket)
 		}
 		e := b.entries[rec.Key]
@@ -113,11 +138,21 @@ func (s *store) replayed(rec *record) error {
 			e = &entry{}
 			b.entries[rec.Key] = e
 		}
-		e.state = *rec.Object
+		e.history = history{*rec.Object, rec.Old, rec.Trash}
 	default:
 		return fmt.Errorf("the journal has a record %q: it is a newer program's", rec.Op)
 	}
 	return nil
+}
+
+// validRecord says whether all that the record names lies below the directory.
+func validRecord(rec *record) bool {
+	for _, st := range append(rec.Old, *rec.Object) {
+		if st.Path != "" && !fs.ValidPath(st.Path) {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(rec.Trash, func(p string) bool { return !fs.ValidPath(p) })
 }
 
 // settle makes an object's file agree with the journal when the store opens.
@@ -128,8 +163,25 @@ func (s *store) replayed(rec *record) error {
 func (s *store) settle(d *diskFiles, e *entry, clean bool) error {
 	if clean {
 		e.Pending = ""
-	} else if err := s.mend(e); err != nil {
+	}
+	if err := s.mend(e); err != nil {
 		return err
+	}
+	// A former version takes no appends, so nothing of it can be torn.
+	var gone error
+	e.old = slices.DeleteFunc(e.old, func(st state) bool {
+		if st.Marker {
+			return false
+		}
+		_, _, err := d.size(st.Path)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			gone = err
+			return false
+		}
+		return err != nil
+	})
+	if gone != nil {
+		return gone
 	}
 	if !e.Exists {
 		return nil
@@ -164,7 +216,7 @@ func (s *store) adopt(d *diskFiles, known map[string]bool) error {
 		}
 		b := s.buckets[dir.Name()]
 		if b == nil {
-			b = &bucket{name: dir.Name(), bucketState: bucketState{Created: s.opt.Now().UTC(), ACL: "private", Class: "Standard"}, entries: map[string]*entry{}}
+			b = &bucket{name: dir.Name(), bucketState: s.newBucketState(), entries: map[string]*entry{}}
 			s.buckets[b.name] = b
 		}
 		err := fs.WalkDir(fsys, b.name, func(p string, f fs.DirEntry, err error) error {
@@ -179,12 +231,13 @@ func (s *store) adopt(d *diskFiles, known map[string]bool) error {
 			if err != nil {
 				return err
 			}
-			e := &entry{state: state{Exists: true, Path: p, Appendable: true, Modified: modified}}
+			e := &entry{history: history{state: state{Exists: true, Path: p, Appendable: true, Modified: modified}}}
 			if err := s.measure(&e.state, n); err != nil {
 				return err
 			}
 			b.entries[key] = e
 			b.keys = append(b.keys, key)
+			b.all = append(b.all, key)
 			return nil
 		})
 		if err != nil {
@@ -204,11 +257,11 @@ func (s *store) snapshot(yield func(*record) error) error {
 			return err
 		}
 		for key, e := range b.entries {
-			if !e.Exists && e.Pending == "" {
+			if !e.any() && e.Pending == "" && len(e.trash) == 0 {
 				continue
 			}
-			st := e.state
-			if err := yield(&record{Op: "object", Bucket: name, Key: key, Object: &st}); err != nil {
+			h := e.history
+			if err := yield(&record{Op: "object", Bucket: name, Key: key, Object: &h.state, Old: h.old, Trash: h.trash}); err != nil {
 				return err
 			}
 		}

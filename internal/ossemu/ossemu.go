@@ -21,8 +21,13 @@
 // for. On a file system that folds case, keys that differ in nothing else meet
 // in one file.
 //
-// Not here: versioning, ACLs, multipart uploads, copies, lifecycle, encryption.
-// It is no server for the open net: it has no TLS and few limits.
+// On a versioned bucket the first version of a key has the plain file, and later
+// ones lie in DIR/.ossuary. Multipart uploads that are not completed do not
+// survive the server.
+//
+// Not here: what lifecycle rules would do, policies and RAM, images, symbolic
+// links, replication. Encryption is noted, not done. It is no server for the open
+// net: it has no TLS and few limits.
 package ossemu
 
 import (
@@ -33,6 +38,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -51,31 +57,56 @@ type Options struct {
 	Dir   string // where objects lie; "" keeps them in memory
 	Fsync bool   // force each change to the disk before it is confirmed
 
-	// Credentials are the secrets by access key id. None at all: signatures
-	// are not checked and anonymous requests are served.
+	// Credentials are the secrets by access key id; Keys are more of them, with
+	// what makes them temporary. None at all: signatures are not checked and
+	// anonymous requests are served. SetKey changes them while the server runs.
 	Credentials   map[string]string
-	SecurityToken string // if set, requests must carry it (as with STS)
+	Keys          map[string]Key
+	SecurityToken string // if set, requests with Credentials must carry it (as with STS)
 	Region        string // cn-hangzhou; if set, V4 signatures for others are refused
 	RefuseV1      bool   // refuse V1 signatures, as new accounts and buckets do
 
 	// Domain is a host name under which buckets are subdomains; besides it
-	// localhost is. On any other host the bucket is the path's first part.
-	Domain  string
-	Buckets []string // to exist from the start
+	// localhost is. On any other host the bucket is the path's first part, but
+	// for those of CNames, which are a bucket's own.
+	Domain string
+	CNames map[string]string // bucket by host name
+	// RefusePathStyle refuses requests that name the bucket in the path, as the
+	// service does everywhere but at IP addresses; here it does so there too.
+	RefusePathStyle bool
+	// Elsewhere are buckets of other regions, with the endpoint that has them.
+	Elsewhere map[string]string
+	Buckets   []string // to exist from the start
 
 	MaxObject int64 // 0: MaxObject
+	Variants  Variants
 	// Admin serves faults and counters under /_ossemu/, to anybody.
 	Admin bool
 	Seed  uint64 // of faults by probability
 	Log   zerolog.Logger
-	Now   func() time.Time // nil: time.Now
+	// RequestLog gets one line of JSON for each request, see Entry.
+	RequestLog io.Writer
+	Now        func() time.Time // nil: time.Now
+}
+
+// Key is an access key's secret. One with a token is temporary: requests must
+// carry the token, and are refused from Expires on, if that is set.
+type Key struct {
+	Secret  string
+	Token   string
+	Expires time.Time
 }
 
 // Server is an emulator. It is safe for concurrent use.
 type Server struct {
-	opt    Options
-	store  *store
-	faults *faults
+	opt      Options
+	store    *store
+	uploads  uploads
+	faults   *faults
+	requests requestLog
+
+	keysMu sync.RWMutex
+	keys   map[string]Key // guarded by keysMu
 
 	mu     sync.Mutex
 	http   []*http.Server
@@ -92,11 +123,19 @@ func New(o Options) (*Server, error) {
 		o.Now = time.Now
 	}
 	o.Domain = strings.ToLower(o.Domain)
+	keys := maps.Clone(o.Keys)
+	if keys == nil {
+		keys = map[string]Key{}
+	}
+	for id, secret := range o.Credentials {
+		keys[id] = Key{Secret: secret, Token: o.SecurityToken}
+	}
 	st, err := openStore(o)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{opt: o, store: st, faults: newFaults(o.Seed)}
+	s := &Server{opt: o, store: st, uploads: uploads{m: map[string]*upload{}}, faults: newFaults(o.Seed), keys: keys}
+	s.requests.w = o.RequestLog
 	for _, b := range o.Buckets {
 		if err := s.CreateBucket(b); err != nil {
 			return nil, errors.Join(err, st.close())
@@ -110,7 +149,22 @@ func (s *Server) CreateBucket(name string) error {
 	if !validBucket(name) {
 		return fmt.Errorf("bucket %q: 3 to 63 of a-z, 0-9 and -, with no - at either end", name)
 	}
-	return s.store.createBucket(name)
+	return s.store.createBucket(name, func(*bucketState) {})
+}
+
+// SetKey adds an access key, or changes it: requests from now on are checked
+// against it.
+func (s *Server) SetKey(id string, k Key) {
+	s.keysMu.Lock()
+	defer s.keysMu.Unlock()
+	s.keys[id] = k
+}
+
+// RemoveKey makes an access key unknown.
+func (s *Server) RemoveKey(id string) {
+	s.keysMu.Lock()
+	defer s.keysMu.Unlock()
+	delete(s.keys, id)
 }
 
 // Handler serves the protocol over any HTTP server.
@@ -194,7 +248,8 @@ func IsLoopback(addr string) bool {
 	return ip != nil && ip.IsLoopback()
 }
 
-func newRequestID() string {
+// newID returns what nothing else is called.
+func newID() string {
 	var p [12]byte
 	rand.Read(p[:]) // never fails
 	return strings.ToUpper(hex.EncodeToString(p[:]))

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 	"unicode/utf8"
 )
 
@@ -17,7 +16,11 @@ type request struct {
 	op     string // append, put, get, ...; "" if it is none of ours
 	bucket string // "" for the service itself
 	key    string // "" for the bucket
+	sub    string // the query parameter that makes the operation what it is, or ""
 	query  []param
+	path   bool   // the bucket was named in the path
+	fault  string // the rule that has hit it
+	keyID  string // whose request it is; "" until that is known
 }
 
 // param is one query parameter, decoded; the order is the sender's.
@@ -49,7 +52,8 @@ func (s *Server) serve(w http.ResponseWriter, hr *http.Request) {
 		return
 	}
 	r, err := s.parse(hr)
-	start := time.Now()
+	w, logged := s.requests.begin(w, r)
+	defer logged()
 	s.faults.count(r.op)
 	defer s.faults.arrive(s.faults.mark()) // what was late before this request arrives after it
 	h := w.Header()
@@ -61,18 +65,32 @@ func (s *Server) serve(w http.ResponseWriter, hr *http.Request) {
 		return
 	}
 	s.withFaults(w, r, s.answer)
-	s.opt.Log.Debug().Str("op", r.op).Str("bucket", r.bucket).Str("key", r.key).Str("request", r.id).Dur("took", time.Since(start)).Msg("request")
 }
 
 // answer carries the request out.
 func (s *Server) answer(w http.ResponseWriter, r *request) {
-	err := s.authenticate(r)
+	err := s.reachable(r)
+	if err == nil {
+		err = s.authenticate(r)
+	}
 	if err == nil {
 		err = s.dispatch(w, r)
 	}
 	if err != nil {
 		writeError(w, r.Request, r.id, asAPIError(err))
 	}
+}
+
+// reachable refuses what came to the wrong address.
+func (s *Server) reachable(r *request) error {
+	if endpoint := s.opt.Elsewhere[r.bucket]; endpoint != "" {
+		return errorf(403, "AccessDenied", "The bucket you are attempting to access must be addressed using the specified endpoint. Please send all future requests to this endpoint.", "0003-00001403",
+			[2]string{"Bucket", r.bucket}, [2]string{"Endpoint", endpoint})
+	}
+	if r.path && r.bucket != "" && s.opt.RefusePathStyle {
+		return errorf(403, "SecondLevelDomainForbidden", "Please use virtual hosted style to access.", "0048-00000201", [2]string{"Bucket", r.bucket})
+	}
+	return nil
 }
 
 func asAPIError(err error) *apiError {
@@ -96,7 +114,7 @@ func (s *Server) dispatch(w http.ResponseWriter, r *request) error {
 // parse takes a request apart. It returns a request, with its id, also when it
 // is refused.
 func (s *Server) parse(hr *http.Request) (*request, error) {
-	r := &request{Request: hr, id: newRequestID()}
+	r := &request{Request: hr, id: newID()}
 	query, err := parseQuery(hr.URL.RawQuery)
 	r.query = query
 	if err != nil {
@@ -108,6 +126,7 @@ func (s *Server) parse(hr *http.Request) (*request, error) {
 	path = strings.TrimPrefix(path, "/")
 	r.bucket = s.hostBucket(hr.Host)
 	if r.bucket == "" {
+		r.path = true
 		r.bucket, path, _ = strings.Cut(path, "/")
 		if r.bucket, err = url.PathUnescape(r.bucket); err != nil {
 			return r, errorf(400, "InvalidBucketName", "The specified bucket is not valid.", "0015-00000001")
@@ -137,6 +156,9 @@ func (s *Server) hostBucket(hostport string) string {
 		host = hostport
 	}
 	host = strings.ToLower(host)
+	if b := s.opt.CNames[host]; b != "" {
+		return b
+	}
 	for _, domain := range []string{s.opt.Domain, "localhost"} {
 		if domain == "" {
 			continue

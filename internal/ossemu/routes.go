@@ -16,50 +16,88 @@ var (
 		"GET ": {"list_buckets", (*Server).listBuckets},
 	}
 	bucketRoutes = map[string]route{
-		"GET ":           {"list", (*Server).listObjects},
-		"HEAD ":          {"list", (*Server).listObjects},
-		"PUT ":           {"create_bucket", (*Server).putBucket},
-		"DELETE ":        {"delete_bucket", (*Server).deleteBucket},
-		"POST delete":    {"delete_multiple", (*Server).deleteMultiple},
-		"GET bucketInfo": {"bucket_info", (*Server).bucketInfo},
-		"GET location":   {"location", (*Server).bucketInfo},
-		"GET versioning": {"versioning", (*Server).bucketInfo},
-		"GET acl":        {"get_bucket_acl", (*Server).bucketInfo},
+		"GET ":                        {"list", (*Server).listObjects},
+		"HEAD ":                       {"list", (*Server).listObjects},
+		"PUT ":                        {"create_bucket", (*Server).putBucket},
+		"DELETE ":                     {"delete_bucket", (*Server).deleteBucket},
+		"POST delete":                 {"delete_multiple", (*Server).deleteMultiple},
+		"GET bucketInfo":              {"bucket_info", (*Server).bucketInfo},
+		"GET location":                {"location", (*Server).bucketInfo},
+		"GET stat":                    {"bucket_stat", (*Server).bucketStat},
+		"GET acl":                     {"get_bucket_acl", (*Server).bucketInfo},
+		"PUT acl":                     {"put_bucket_acl", (*Server).putBucketACL},
+		"GET versioning":              {"get_versioning", (*Server).getVersioning},
+		"PUT versioning":              {"put_versioning", (*Server).putVersioning},
+		"GET versions":                {"list_versions", (*Server).listObjectVersions},
+		"GET uploads":                 {"list_uploads", (*Server).listUploads},
+		"GET worm":                    {"get_worm", (*Server).getWorm},
+		"POST worm":                   {"initiate_worm", (*Server).initiateWorm},
+		"DELETE worm":                 {"abort_worm", (*Server).abortWorm},
+		"POST wormId":                 {"change_worm", (*Server).changeWorm},
+		"GET encryption":              {"get_encryption", (*Server).getEncryption},
+		"PUT encryption":              {"put_encryption", (*Server).putEncryption},
+		"DELETE encryption":           {"delete_encryption", (*Server).deleteEncryption},
+		"GET lifecycle":               {"get_lifecycle", (*Server).getDocument},
+		"PUT lifecycle":               {"put_lifecycle", (*Server).putDocument},
+		"DELETE lifecycle":            {"delete_lifecycle", (*Server).deleteDocument},
+		"GET tagging":                 {"get_bucket_tagging", (*Server).getDocument},
+		"PUT tagging":                 {"put_bucket_tagging", (*Server).putDocument},
+		"DELETE tagging":              {"delete_bucket_tagging", (*Server).deleteDocument},
+		"GET bucketArchiveDirectRead": {"get_direct_read", (*Server).getDirectRead},
+		"PUT bucketArchiveDirectRead": {"put_direct_read", (*Server).putDirectRead},
 	}
 	objectRoutes = map[string]route{
-		"GET ":           {"get", (*Server).getObject},
-		"HEAD ":          {"head", (*Server).getObject},
-		"PUT ":           {"put", (*Server).putObject},
-		"DELETE ":        {"delete", (*Server).deleteObject},
-		"POST append":    {"append", (*Server).appendObject},
-		"GET acl":        {"get_acl", (*Server).getACL},
-		"PUT acl":        {"put_acl", (*Server).putACL},
-		"GET tagging":    {"get_tagging", (*Server).getTagging},
-		"PUT tagging":    {"put_tagging", (*Server).putTagging},
-		"DELETE tagging": {"delete_tagging", (*Server).deleteTagging},
+		"GET ":                     {"get", (*Server).getObject},
+		"HEAD ":                    {"head", (*Server).getObject},
+		"PUT ":                     {"put", (*Server).putObject},
+		"DELETE ":                  {"delete", (*Server).deleteObject},
+		"POST append":              {"append", (*Server).appendObject},
+		"POST seal":                {"seal", (*Server).sealObject},
+		"HEAD objectMeta":          {"object_meta", (*Server).objectMeta},
+		"GET objectMeta":           {"object_meta", (*Server).objectMeta},
+		"GET acl":                  {"get_acl", (*Server).getACL},
+		"PUT acl":                  {"put_acl", (*Server).putACL},
+		"GET tagging":              {"get_tagging", (*Server).getTagging},
+		"PUT tagging":              {"put_tagging", (*Server).putTagging},
+		"DELETE tagging":           {"delete_tagging", (*Server).deleteTagging},
+		"POST restore":             {"restore", (*Server).restoreObject},
+		"POST cleanRestoredObject": {"clean_restored", (*Server).cleanRestored},
+		"POST uploads":             {"initiate_multipart", (*Server).initiateMultipart},
+		"PUT uploadId":             {"upload_part", (*Server).uploadPart},
+		"GET uploadId":             {"list_parts", (*Server).listParts},
+		"POST uploadId":            {"complete_multipart", (*Server).completeMultipart},
+		"DELETE uploadId":          {"abort_multipart", (*Server).abortMultipart},
 	}
 )
 
-// subresources are query parameters that turn an operation into another one.
+// subresources are query parameters that turn an operation into another one. For
+// those that no route has, the answer is that it is not implemented.
 var subresources = []string{
-	"append", "delete", "bucketInfo", "location", "versioning", "versions",
-	"acl", "uploads", "uploadId", "tagging", "symlink", "restore", "cors", "logging", "website", "referer", "lifecycle",
-	"policy", "stat", "encryption", "inventory", "worm", "replication", "x-oss-process", "callback", "qos",
-	"requestPayment", "live", "comp", "metaQuery", "cname", "accessmonitor", "style",
+	"append", "seal", "objectMeta", "delete", "bucketInfo", "location", "versioning", "versions", "stat",
+	"acl", "uploads", "uploadId", "tagging", "restore", "cleanRestoredObject", "lifecycle", "encryption", "worm", "wormId", "bucketArchiveDirectRead",
+	"symlink", "cors", "logging", "website", "referer", "policy", "policyStatus", "publicAccessBlock", "inventory", "replication",
+	"transferAcceleration", "x-oss-process", "callback", "qos", "qosInfo", "requestPayment", "live", "comp", "vod", "metaQuery", "cname",
+	"accessmonitor", "accessPoint", "accessPointPolicy", "style", "styleName", "img", "resourceGroup", "httpsConfig", "objectWorm",
+	"retention", "legalHold", "regions", "redundancyTransition", "sequential", "asyncFetch", "overwriteConfig", "quota",
 }
 
-func (r *request) route() route {
-	routes := objectRoutes
+func (r *request) routes() map[string]route {
 	switch {
 	case r.bucket == "":
-		routes = serviceRoutes
+		return serviceRoutes
 	case r.key == "":
-		routes = bucketRoutes
+		return bucketRoutes
 	}
+	return objectRoutes
+}
+
+// route finds the operation, and notes the subresource that made it.
+func (r *request) route() route {
 	for _, name := range subresources {
 		if r.has(name) {
-			return routes[r.Method+" "+name]
+			r.sub = name
+			break
 		}
 	}
-	return routes[r.Method+" "]
+	return r.routes()[r.Method+" "+r.sub]
 }

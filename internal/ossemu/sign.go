@@ -24,7 +24,10 @@ const (
 // authenticate checks the signature of a request: V1 or V4, in the header or in
 // the query (presigned).
 func (s *Server) authenticate(r *request) error {
-	if len(s.opt.Credentials) == 0 {
+	s.keysMu.RLock()
+	open := len(s.keys) == 0
+	s.keysMu.RUnlock()
+	if open {
 		return nil
 	}
 	auth := r.Header.Get("Authorization")
@@ -39,33 +42,75 @@ func (s *Server) authenticate(r *request) error {
 	case r.has("OSSAccessKeyId"):
 		err = s.checkV1Query(r)
 	case auth == "":
-		return accessDenied("You have no right to access this object because of bucket acl.", "0003-00000001")
+		return s.anonymous(r)
 	default:
 		return invalidArgument("Authorization", auth, "Authorization header is invalid.")
 	}
 	if err != nil {
 		return err
 	}
-	if s.opt.SecurityToken != "" {
-		token := r.Header.Get("X-Oss-Security-Token")
-		for _, name := range []string{"x-oss-security-token", "security-token"} {
-			if token == "" {
-				token = r.value(name)
-			}
+	return s.checkToken(r)
+}
+
+// checkToken checks what makes a temporary key valid.
+func (s *Server) checkToken(r *request) error {
+	s.keysMu.RLock()
+	key := s.keys[r.keyID]
+	s.keysMu.RUnlock()
+	token := r.Header.Get("X-Oss-Security-Token")
+	for _, name := range []string{"x-oss-security-token", "security-token"} {
+		if token == "" {
+			token = r.value(name)
 		}
-		if subtle.ConstantTimeCompare([]byte(token), []byte(s.opt.SecurityToken)) != 1 {
-			return errorf(403, "InvalidSecurityToken", "The security token you provided is invalid.", "0002-00000301")
-		}
+	}
+	if !equal(token, key.Token) {
+		return errorf(403, "InvalidSecurityToken", "The security token you provided is invalid.", "0002-00000301")
+	}
+	if !key.Expires.IsZero() && !s.opt.Now().Before(key.Expires) {
+		return errorf(403, "SecurityTokenExpired", "The security token you provided has expired.", "0002-00000302")
 	}
 	return nil
 }
 
-func (s *Server) secret(id string) (string, error) {
-	secret, ok := s.opt.Credentials[id]
+// anonymous lets requests without a signature do what the ACL lets everybody.
+func (s *Server) anonymous(r *request) error {
+	denied := accessDenied("You have no right to access this object because of bucket acl.", "0003-00000001")
+	b, ok := s.store.bucketState(r.bucket)
+	if !ok {
+		return denied
+	}
+	acl := b.ACL
+	write := false
+	switch r.op {
+	case "list":
+	case "get", "head", "object_meta":
+		if st, _, err := s.store.look(r.bucket, r.key, r.value("versionId"), false); err == nil && st.ACL != "" && st.ACL != aclDefault {
+			acl = st.ACL
+		}
+	case "put", "append", "delete":
+		write = true
+		if st, _, err := s.store.look(r.bucket, r.key, "", false); err == nil && st.ACL != "" && st.ACL != aclDefault {
+			acl = st.ACL
+		}
+	default:
+		return denied
+	}
+	if acl == "public-read-write" || acl == "public-read" && !write {
+		return nil
+	}
+	return denied
+}
+
+// secret returns the secret of an access key, and notes whose request it is.
+func (s *Server) secret(r *request, id string) (string, error) {
+	s.keysMu.RLock()
+	key, ok := s.keys[id]
+	s.keysMu.RUnlock()
 	if !ok {
 		return "", errorf(403, "InvalidAccessKeyId", "The OSS Access Key Id you provided does not exist in our records.", "0002-00000902", [2]string{"OSSAccessKeyId", id})
 	}
-	return secret, nil
+	r.keyID = id
+	return key.Secret, nil
 }
 
 func (s *Server) checkSkew(t time.Time) error {
@@ -120,7 +165,7 @@ func (s *Server) checkV1(r *request, auth string) error {
 	if !ok {
 		return invalidArgument("Authorization", auth, "Authorization header is invalid.")
 	}
-	secret, err := s.secret(id)
+	secret, err := s.secret(r, id)
 	if err != nil {
 		return err
 	}
@@ -144,7 +189,7 @@ func (s *Server) checkV1Query(r *request) error {
 		return err
 	}
 	id, expires, sig := r.value("OSSAccessKeyId"), r.value("Expires"), r.value("Signature")
-	secret, err := s.secret(id)
+	secret, err := s.secret(r, id)
 	if err != nil {
 		return err
 	}
@@ -179,8 +224,7 @@ var v1Signed = func() map[string]bool {
 		qos referer replication requestPayment response-cache-control response-content-disposition
 		response-content-encoding response-content-language response-content-type response-expires restore
 		security-token sequential stat status style styleName symlink tagging uploadId uploads versionId versioning
-		versions website worm x-oss-process x-oss-request-payer x-oss-traffic-limit x-oss-ac-source-ip
-		x-oss-ac-subnet-mask x-oss-ac-vpc-id x-oss-ac-forward-allow`) {
+		versions website worm wormId wormExtend seal cleanRestoredObject bucketArchiveDirectRead regionList cloudboxes`) {
 		m[name] = true
 	}
 	return m
@@ -200,7 +244,7 @@ func v1StringToSign(r *request, date string) string {
 	}
 	var signed []string
 	for _, p := range r.query {
-		if v1Signed[p.name] {
+		if v1Signed[p.name] || strings.HasPrefix(p.name, "x-oss-") {
 			part := p.name
 			if p.value != "" {
 				part += "=" + p.value
@@ -294,7 +338,7 @@ func (s *Server) checkV4Signature(r *request, credential, additional, sig, date 
 	if !ok {
 		return errorf(400, "InvalidArgument", "Invalid Credential in Authorization header.", "0002-00000201")
 	}
-	secret, err := s.secret(scope.id)
+	secret, err := s.secret(r, scope.id)
 	if err != nil {
 		return err
 	}

@@ -39,9 +39,14 @@ func putString(t *testing.T, s *Server, key, p string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.store.put(testBucket, key, b, attributes{}, false); err != nil {
+	if _, err := s.store.put(testBucket, key, b, state{}, false); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func (s *Server) removed(key string) error {
+	_, err := s.store.remove(testBucket, key, "")
+	return err
 }
 
 // contents returns all objects, after checking length and checksum of each.
@@ -53,7 +58,7 @@ func contents(t *testing.T, s *Server) map[string]string {
 	}
 	out := map[string]string{}
 	for _, it := range items {
-		st, f, err := s.store.look(testBucket, it.key, true)
+		st, f, err := s.store.look(testBucket, it.key, "", true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -104,7 +109,7 @@ func TestReopen(t *testing.T) {
 			appendString(t, s, "gone2/below", 0, "x")
 			want["put"], want["a"] = "two", "over"
 			for _, key := range []string{"gone", "gone2/below", "never"} {
-				if err := s.store.remove(testBucket, key); err != nil {
+				if err := s.removed(key); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -120,7 +125,7 @@ func TestReopen(t *testing.T) {
 			s = openTest(t, dir)
 			wantContents(t, s, want)
 			appendString(t, s, "a/b", 4, "more")
-			if st, _, err := s.store.look(testBucket, "put", false); err != nil || st.Appendable {
+			if st, _, err := s.store.look(testBucket, "put", "", false); err != nil || st.Appendable {
 				t.Errorf("%+v, %v", st, err)
 			}
 			if _, err := os.Stat(filepath.Join(dir, testBucket, "gone2")); !errors.Is(err, os.ErrNotExist) {
@@ -143,7 +148,7 @@ func TestTornJournal(t *testing.T) {
 	s = openTest(t, dir)
 	appendString(t, s, "k", 3, "two")
 	putString(t, s, "p", "put")
-	if err := s.store.remove(testBucket, "p"); err != nil {
+	if err := s.removed("p"); err != nil {
 		t.Fatal(err)
 	}
 	appendString(t, s, "new", 0, "new")
@@ -270,18 +275,18 @@ func TestBrokenDisk(t *testing.T) {
 			for range 2 {
 				failed(s.store.append(testBucket, "whole", 5, two, attributes{}))
 				failed(s.store.append(testBucket, "new", 0, two, attributes{}))
-				failed(state{}, s.store.remove(testBucket, "removed"))
+				failed(state{}, s.removed("removed"))
 			}
 			for _, key := range []string{"put", "new put"} {
 				b, err := readBody(disk, strings.NewReader(key), 0, 1<<20, true, true)
 				if err != nil {
 					t.Fatal(err)
 				}
-				failed(s.store.put(testBucket, key, b, attributes{}, false))
+				failed(s.store.put(testBucket, key, b, state{}, false))
 				b.drop(disk)
 			}
 			for _, key := range []string{"whole", "new", "removed", "put", "new put"} {
-				st, _, err := s.store.look(testBucket, key, false)
+				st, _, err := s.store.look(testBucket, key, "", false)
 				failed(st, err)
 			}
 
@@ -343,7 +348,7 @@ func TestByHand(t *testing.T) {
 	want["rm"] = "again"
 	// A new file is an object once its key is asked for, and is not written over.
 	write("dir/laid", "laid", 0)
-	if st, _, err := s.store.look(testBucket, "dir/laid", false); err != nil || st.Length != 4 || !st.Appendable {
+	if st, _, err := s.store.look(testBucket, "dir/laid", "", false); err != nil || st.Length != 4 || !st.Appendable {
 		t.Errorf("%+v, %v", st, err)
 	}
 	write("laid2", "laid", 0)
@@ -382,7 +387,7 @@ func TestSymlinksDoNotLeadOut(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(outside, "secret"), []byte("secret"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := s.store.look(testBucket, "out/secret", true); err == nil {
+	if _, _, err := s.store.look(testBucket, "out/secret", "", true); err == nil {
 		t.Error("read outside of the directory")
 	}
 	s.store.append(testBucket, "out/new", 0, &body{mem: []byte("x"), n: 1}, attributes{})
@@ -414,7 +419,7 @@ func TestCompactUnderLoad(t *testing.T) {
 				position += int64(len(line))
 				putString(t, s, "p"+key, line)
 				if n%2 == 0 {
-					s.store.remove(testBucket, "p"+key)
+					s.removed("p" + key)
 				}
 			}
 		})
