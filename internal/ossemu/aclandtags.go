@@ -92,23 +92,33 @@ func (s *Server) getTagging(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	versionHeader(w, &st)
-	var res xmlTagging
-	for _, t := range st.Tags {
-		res.Tags = append(res.Tags, xmlTag(t))
-	}
-	return writeXML(w, res)
+	return writeXML(w, taggingXML(st.Tags))
 }
 
-func (s *Server) putTagging(w http.ResponseWriter, r *request) error {
+func taggingXML(tags []tag) xmlTagging {
+	var res xmlTagging
+	for _, t := range tags {
+		res.Tags = append(res.Tags, xmlTag(t))
+	}
+	return res
+}
+
+// tagsOf reads the tags in a request's body.
+func tagsOf(r *request) ([]tag, error) {
 	var req xmlTagging
 	if err := document(r, &req); err != nil {
-		return err
+		return nil, err
 	}
 	tags := make([]tag, 0, len(req.Tags))
 	for _, t := range req.Tags {
 		tags = append(tags, tag(t))
 	}
-	if err := checkTags(tags); err != nil {
+	return tags, checkTags(tags)
+}
+
+func (s *Server) putTagging(w http.ResponseWriter, r *request) error {
+	tags, err := tagsOf(r)
+	if err != nil {
 		return err
 	}
 	return s.changeObject(w, r, http.StatusOK, func(_ *bucket, st *state) error { st.Tags = tags; return nil })

@@ -1,11 +1,11 @@
 package ossemu
 
 import (
-	"bytes"
 	"encoding/xml"
 	"io"
-	"maps"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -209,65 +209,38 @@ func (s *Server) putDirectRead(w http.ResponseWriter, r *request) error {
 	return s.changeBucket(w, r, http.StatusOK, func(b *bucketState) error { b.DirectRead = req.Enabled; return nil })
 }
 
-// Documents: kept and told, without effect here. Lifecycle rules are such, since
-// what they do takes days.
+// Lifecycle rules are kept and told, without effect here: what they do takes days.
 
-func (s *Server) getDocument(w http.ResponseWriter, r *request) error {
+func (s *Server) getLifecycle(w http.ResponseWriter, r *request) error {
 	b, ok := s.store.bucketState(r.bucket)
 	if !ok {
 		return noSuchBucket(r.bucket)
 	}
-	name := r.sub
-	text, ok := b.Documents[name]
-	switch {
-	case ok:
-		w.Header().Set("Content-Type", "application/xml")
-		w.WriteHeader(http.StatusOK)
-		_, _ = io.WriteString(w, text) // a client that went away is not our error
-		return nil
-	case name == "tagging":
-		return writeXML(w, xmlTagging{})
+	if b.Lifecycle == "" {
+		return errorf(404, "NoSuchLifecycle", "No Row found in Lifecycle Table.", "0015-00000801", [2]string{"BucketName", r.bucket})
 	}
-	return errorf(404, "NoSuchLifecycle", "No Row found in Lifecycle Table.", "0015-00000801", [2]string{"BucketName", r.bucket})
+	w.Header().Set("Content-Type", "application/xml")
+	w.WriteHeader(http.StatusOK)
+	_, _ = io.WriteString(w, b.Lifecycle) // a client that went away is not our error
+	return nil
 }
 
-func (s *Server) putDocument(w http.ResponseWriter, r *request) error {
+func (s *Server) putLifecycle(w http.ResponseWriter, r *request) error {
 	p, err := io.ReadAll(io.LimitReader(r.Body, maxDocument))
 	if err != nil {
 		return malformedXML()
 	}
-	name := r.sub
-	if err := checkDocument(name, p); err != nil {
+	if err := checkLifecycle(p); err != nil {
 		return err
 	}
-	return s.changeBucket(w, r, http.StatusOK, func(b *bucketState) error {
-		b.Documents = maps.Clone(b.Documents)
-		if b.Documents == nil {
-			b.Documents = map[string]string{}
-		}
-		b.Documents[name] = string(p)
-		return nil
-	})
+	return s.changeBucket(w, r, http.StatusOK, func(b *bucketState) error { b.Lifecycle = string(p); return nil })
 }
 
-func (s *Server) deleteDocument(w http.ResponseWriter, r *request) error {
-	name := r.sub
-	return s.changeBucket(w, r, http.StatusNoContent, func(b *bucketState) error {
-		b.Documents = maps.Clone(b.Documents)
-		delete(b.Documents, name)
-		return nil
-	})
+func (s *Server) deleteLifecycle(w http.ResponseWriter, r *request) error {
+	return s.changeBucket(w, r, http.StatusNoContent, func(b *bucketState) error { b.Lifecycle = ""; return nil })
 }
 
-func checkDocument(name string, p []byte) error {
-	d := xml.NewDecoder(bytes.NewReader(p))
-	if name == "tagging" {
-		var doc xmlTagging
-		if d.Decode(&doc) != nil || len(doc.Tags) == 0 {
-			return malformedXML()
-		}
-		return nil
-	}
+func checkLifecycle(p []byte) error {
 	type action struct {
 		Days              *int
 		CreatedBeforeDate string
@@ -284,7 +257,7 @@ func checkDocument(name string, p []byte) error {
 			NoncurrentVersionTransition []struct{ NoncurrentDays int }
 		}
 	}
-	if d.Decode(&doc) != nil || len(doc.Rule) == 0 || len(doc.Rule) > 1000 {
+	if xml.Unmarshal(p, &doc) != nil || len(doc.Rule) == 0 || len(doc.Rule) > 1000 {
 		return malformedXML()
 	}
 	ids := map[string]bool{}
@@ -296,4 +269,52 @@ func checkDocument(name string, p []byte) error {
 		ids[rule.ID] = true
 	}
 	return nil
+}
+
+// Tags of a bucket.
+
+func (s *Server) getBucketTags(w http.ResponseWriter, r *request) error {
+	b, ok := s.store.bucketState(r.bucket)
+	if !ok {
+		return noSuchBucket(r.bucket)
+	}
+	return writeXML(w, taggingXML(b.Tags))
+}
+
+func (s *Server) putBucketTags(w http.ResponseWriter, r *request) error {
+	tags, err := tagsOf(r)
+	if err != nil {
+		return err
+	}
+	return s.changeBucket(w, r, http.StatusOK, func(b *bucketState) error { b.Tags = tags; return nil })
+}
+
+func (s *Server) deleteBucketTags(w http.ResponseWriter, r *request) error {
+	keys := strings.Split(r.value("tagging"), ",")
+	return s.changeBucket(w, r, http.StatusNoContent, func(b *bucketState) error {
+		b.Tags = slices.DeleteFunc(slices.Clone(b.Tags), func(t tag) bool {
+			return r.value("tagging") == "" || slices.Contains(keys, t.Key)
+		})
+		return nil
+	})
+}
+
+// tagged says whether a bucket has what a listing of buckets asks for: tag-key and
+// tag-value, or tagging="k1":"v1","k2":"v2".
+func tagged(b *bucketState, r *request) bool {
+	has := func(k, v string, any bool) bool {
+		return slices.ContainsFunc(b.Tags, func(t tag) bool { return t.Key == k && (any || t.Value == v) })
+	}
+	if k := r.value("tag-key"); k != "" && !has(k, r.value("tag-value"), !r.has("tag-value")) {
+		return false
+	}
+	if text := r.value("tagging"); text != "" {
+		for pair := range strings.SplitSeq(text, ",") {
+			k, v, _ := strings.Cut(pair, ":")
+			if !has(strings.Trim(k, `"`), strings.Trim(v, `"`), false) {
+				return false
+			}
+		}
+	}
+	return true
 }

@@ -76,7 +76,7 @@ func (s *Server) listBuckets(w http.ResponseWriter, r *request) error {
 	res.Prefix, res.Marker, res.MaxKeys, res.Owner = r.value("prefix"), r.value("marker"), limit, owner
 	for _, name := range s.store.bucketNames() {
 		b, ok := s.store.bucketState(name)
-		if !ok || !strings.HasPrefix(name, res.Prefix) || name <= res.Marker {
+		if !ok || !strings.HasPrefix(name, res.Prefix) || name <= res.Marker || !tagged(&b, r) {
 			continue
 		}
 		if len(res.Buckets) == limit {

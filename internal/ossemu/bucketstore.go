@@ -14,17 +14,16 @@ const (
 
 // bucketState is a bucket as the journal has it.
 type bucketState struct {
-	Created    time.Time `json:"t"`
-	ACL        string    `json:"acl,omitempty"`
-	Class      string    `json:"class,omitempty"`
-	Redundancy string    `json:"red,omitempty"`
-	Versioning string    `json:"ver,omitempty"` // "", Enabled, Suspended
-	Worm       *worm     `json:"worm,omitempty"`
-	DirectRead bool      `json:"direct,omitempty"` // archived objects are read without being restored
-	// Documents are configurations that are kept as they came, by subresource.
-	// Never changed, only replaced.
-	Documents map[string]string `json:"docs,omitempty"`
-	SSE       attributes        `json:"sse,omitzero"` // how objects are encrypted that do not say
+	Created    time.Time  `json:"t"`
+	ACL        string     `json:"acl,omitempty"`
+	Class      string     `json:"class,omitempty"`
+	Redundancy string     `json:"red,omitempty"`
+	Versioning string     `json:"ver,omitempty"` // "", Enabled, Suspended
+	Worm       *worm      `json:"worm,omitempty"`
+	DirectRead bool       `json:"direct,omitempty"` // archived objects are read without being restored
+	Lifecycle  string     `json:"life,omitempty"`   // as it came
+	Tags       []tag      `json:"tags,omitempty"`
+	SSE        attributes `json:"sse,omitzero"` // how objects are encrypted that do not say
 }
 
 // worm is a retention policy.

@@ -6,6 +6,9 @@ import (
 	"encoding/xml"
 	"io"
 	"net/http"
+	"regexp"
+	"strconv"
+	"strings"
 )
 
 type xmlObject struct {
@@ -118,13 +121,15 @@ func (s *Server) deleteMultiple(w http.ResponseWriter, r *request) error {
 		}
 	}
 	p, err := io.ReadAll(io.LimitReader(r.Body, maxMultiple))
-	if err != nil || xml.Unmarshal(p, &req) != nil || len(req.Object) == 0 || len(req.Object) > maxKeys {
+	if err != nil || xml.Unmarshal(hideControls(p), &req) != nil || len(req.Object) == 0 || len(req.Object) > maxKeys {
 		return malformedXML()
 	}
 	if err := checkMD5(r, md5.Sum(p)); err != nil {
 		return err
 	}
-	for _, o := range req.Object {
+	for i := range req.Object {
+		o := &req.Object[i]
+		o.Key = showControls(o.Key)
 		if !validKey(o.Key) {
 			return invalidName(o.Key)
 		}
@@ -154,4 +159,31 @@ func (s *Server) deleteMultiple(w http.ResponseWriter, r *request) error {
 		res.Deleted = append(res.Deleted, d)
 	}
 	return writeXML(w, res)
+}
+
+// XML 1.0 has no control characters, not even by reference; keys can have them,
+// and the service takes them so. For the parser they stand here, in the last of
+// the private planes.
+const hidden = 0x10FF00
+
+var controlRef = regexp.MustCompile(`&#(?:[xX]0*([01]?[0-9a-fA-F])|0*([12]?[0-9]|3[01]));`)
+
+func hideControls(p []byte) []byte {
+	return controlRef.ReplaceAllFunc(p, func(ref []byte) []byte {
+		m := controlRef.FindSubmatch(ref)
+		n, err := strconv.ParseUint(string(m[1])+string(m[2]), 10+6*min(len(m[1]), 1), 8)
+		if err != nil {
+			return ref
+		}
+		return []byte(string(rune(hidden + n)))
+	})
+}
+
+func showControls(s string) string {
+	return strings.Map(func(c rune) rune {
+		if c >= hidden && c < hidden+0x20 {
+			return c - hidden
+		}
+		return c
+	}, s)
 }

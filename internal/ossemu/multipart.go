@@ -2,6 +2,7 @@ package ossemu
 
 import (
 	"crypto/md5"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/xml"
 	"fmt"
@@ -139,7 +140,12 @@ func (s *Server) uploadPart(w http.ResponseWriter, r *request) error {
 	if _, ok := s.store.bucketState(r.bucket); !ok {
 		return noSuchBucket(r.bucket)
 	}
-	up, err := s.uploads.find(r, "0042-00000104")
+	copies := r.Header.Get("X-Oss-Copy-Source") != ""
+	ec := "0042-00000104"
+	if copies {
+		ec = "0042-00000311"
+	}
+	up, err := s.uploads.find(r, ec)
 	if err != nil {
 		return err
 	}
@@ -149,7 +155,6 @@ func (s *Server) uploadPart(w http.ResponseWriter, r *request) error {
 	}
 	var b *body
 	var from state
-	copies := r.Header.Get("X-Oss-Copy-Source") != ""
 	if copies {
 		b, from, err = s.copyPart(r)
 	} else {
@@ -167,7 +172,7 @@ func (s *Server) uploadPart(w http.ResponseWriter, r *request) error {
 	if s.uploads.m[up.id] != up {
 		s.uploads.mu.Unlock()
 		b.drop(s.store.files)
-		return noSuchUpload(up.id, "0042-00000104")
+		return noSuchUpload(up.id, ec)
 	}
 	former := up.parts[n]
 	up.parts[n] = p
@@ -184,6 +189,7 @@ func (s *Server) uploadPart(w http.ResponseWriter, r *request) error {
 		return writeXML(w, copied("CopyPartResult", p.etag, p.at))
 	}
 	h.Set("ETag", `"`+p.etag+`"`)
+	h.Set("Content-Md5", base64.StdEncoding.EncodeToString(b.md5[:]))
 	return done(w, http.StatusOK)
 }
 
@@ -239,6 +245,12 @@ func (s *Server) completeMultipart(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	attrs := up.attrs
+	if acl, err := objectACL(r.Header); err != nil {
+		return err
+	} else if acl != "" {
+		attrs.ACL = acl
+	}
 	parts, err := s.uploads.chosen(up, req.Part, all)
 	if err != nil {
 		return err
@@ -251,7 +263,7 @@ func (s *Server) completeMultipart(w http.ResponseWriter, r *request) error {
 	if !s.uploads.drop(s.store.files, up) {
 		return noSuchUpload(up.id, "0042-00000311")
 	}
-	st, err := s.store.put(r.bucket, r.key, b, state{attributes: up.attrs, ETag: etag}, forbidsOverwrite(r))
+	st, err := s.store.put(r.bucket, r.key, b, state{attributes: attrs, ETag: etag}, forbidsOverwrite(r))
 	if err != nil {
 		return err
 	}

@@ -87,6 +87,11 @@ func (s *Server) reachable(r *request) error {
 		return errorf(403, "AccessDenied", "The bucket you are attempting to access must be addressed using the specified endpoint. Please send all future requests to this endpoint.", "0003-00001403",
 			[2]string{"Bucket", r.bucket}, [2]string{"Endpoint", endpoint})
 	}
+	// Before any signature: the vendor's SDK v2 expects it so of its requests with
+	// unknown keys (TestClientExtension).
+	if _, ok := s.store.bucketState(r.bucket); !ok && r.bucket != "" && r.op != "create_bucket" {
+		return noSuchBucket(r.bucket)
+	}
 	if r.path && r.bucket != "" && s.opt.RefusePathStyle {
 		return errorf(403, "SecondLevelDomainForbidden", "Please use virtual hosted style to access.", "0048-00000201", [2]string{"Bucket", r.bucket})
 	}
@@ -102,6 +107,9 @@ func asAPIError(err error) *apiError {
 }
 
 func (s *Server) dispatch(w http.ResponseWriter, r *request) error {
+	if r.Header.Get("X-Oss-Callback") != "" || r.has("callback") {
+		return notImplemented("callback")
+	}
 	if serve := r.route().serve; serve != nil {
 		return serve(s, w, r)
 	}

@@ -13,7 +13,8 @@ type route struct {
 // subresources, the first in the order of subresources decides.
 var (
 	serviceRoutes = map[string]route{
-		"GET ": {"list_buckets", (*Server).listBuckets},
+		"GET ":        {"list_buckets", (*Server).listBuckets},
+		"GET tagging": {"list_buckets", (*Server).listBuckets},
 	}
 	bucketRoutes = map[string]route{
 		"GET ":                        {"list", (*Server).listObjects},
@@ -37,12 +38,12 @@ var (
 		"GET encryption":              {"get_encryption", (*Server).getEncryption},
 		"PUT encryption":              {"put_encryption", (*Server).putEncryption},
 		"DELETE encryption":           {"delete_encryption", (*Server).deleteEncryption},
-		"GET lifecycle":               {"get_lifecycle", (*Server).getDocument},
-		"PUT lifecycle":               {"put_lifecycle", (*Server).putDocument},
-		"DELETE lifecycle":            {"delete_lifecycle", (*Server).deleteDocument},
-		"GET tagging":                 {"get_bucket_tagging", (*Server).getDocument},
-		"PUT tagging":                 {"put_bucket_tagging", (*Server).putDocument},
-		"DELETE tagging":              {"delete_bucket_tagging", (*Server).deleteDocument},
+		"GET lifecycle":               {"get_lifecycle", (*Server).getLifecycle},
+		"PUT lifecycle":               {"put_lifecycle", (*Server).putLifecycle},
+		"DELETE lifecycle":            {"delete_lifecycle", (*Server).deleteLifecycle},
+		"GET tagging":                 {"get_bucket_tagging", (*Server).getBucketTags},
+		"PUT tagging":                 {"put_bucket_tagging", (*Server).putBucketTags},
+		"DELETE tagging":              {"delete_bucket_tagging", (*Server).deleteBucketTags},
 		"GET bucketArchiveDirectRead": {"get_direct_read", (*Server).getDirectRead},
 		"PUT bucketArchiveDirectRead": {"put_direct_read", (*Server).putDirectRead},
 	}

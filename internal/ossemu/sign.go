@@ -351,6 +351,11 @@ func (s *Server) checkV4Signature(r *request, credential, additional, sig, date 
 	case scope.product != "oss":
 		return errorf(400, "InvalidArgument", "Invalid signing product in Authorization header.", "0002-00000204")
 	}
+	for name := range strings.SplitSeq(additional, ";") {
+		if name = strings.TrimSpace(name); name != "" && headerValue(r, name) == "" {
+			return invalidArgument("AdditionalHeaders", name, "A header that is signed is missing.")
+		}
+	}
 	canonical := v4Canonical(r, additional, query)
 	sum := sha256.Sum256([]byte(canonical))
 	toSign := v4Algorithm + "\n" + date + "\n" + scope.String() + "\n" + hex.EncodeToString(sum[:])
@@ -404,16 +409,7 @@ func v4Canonical(r *request, additional string, query []param) string {
 		if strings.HasPrefix(name, "x-oss-") || name == "content-type" || name == "content-md5" {
 			continue // signed anyway
 		}
-		value := r.Header.Get(name)
-		switch name { // net/http takes these two out of the header
-		case "host":
-			value = r.Host
-		case "content-length":
-			if r.ContentLength >= 0 {
-				value = strconv.FormatInt(r.ContentLength, 10)
-			}
-		}
-		headers = append(headers, param{name, strings.TrimSpace(value)})
+		headers = append(headers, param{name, strings.TrimSpace(headerValue(r, name))})
 	}
 	slices.SortFunc(headers, func(a, b param) int { return strings.Compare(a.name, b.name) })
 	slices.Sort(more)
@@ -428,6 +424,19 @@ func v4Canonical(r *request, additional string, query []param) string {
 	}
 	b.WriteString("\n" + strings.Join(more, ";") + "\n" + payload)
 	return b.String()
+}
+
+// headerValue returns a header, also those that net/http takes out of them.
+func headerValue(r *request, name string) string {
+	switch strings.ToLower(name) {
+	case "host":
+		return r.Host
+	case "content-length":
+		if r.ContentLength >= 0 {
+			return strconv.FormatInt(r.ContentLength, 10)
+		}
+	}
+	return r.Header.Get(name)
 }
 
 func uriEncode(s string, path bool) string {
