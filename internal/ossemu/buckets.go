@@ -232,3 +232,15 @@ func (s *Server) bucketStat(w http.ResponseWriter, r *request) error {
 	res.LastModifiedTime = s.opt.Now().Unix()
 	return writeXML(w, res)
 }
+
+// listLive lists the live channels: there are none, and clients that empty a
+// bucket ask.
+func (s *Server) listLive(w http.ResponseWriter, r *request) error {
+	return writeXML(w, struct {
+		XMLName     xml.Name `xml:"ListLiveChannelResult"`
+		Prefix      string
+		Marker      string
+		MaxKeys     int
+		IsTruncated bool
+	}{Prefix: r.value("prefix"), Marker: r.value("marker"), MaxKeys: maxKeys})
+}

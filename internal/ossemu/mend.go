@@ -14,7 +14,13 @@ import (
 // that were laid there by hand, and so would what a deletion has left.
 func (s *store) mend(e *entry) error {
 	for _, p := range e.trash {
-		if err := s.files.remove(p); err != nil {
+		// What is gone already is passed over: a directory of its path may be
+		// another object's file by now.
+		_, _, err := s.files.size(p)
+		if err == nil {
+			err = s.files.remove(p)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("removing %s: %w", p, err)
 		}
 	}

@@ -28,6 +28,7 @@ type upload struct {
 	id, bucket, key string
 	attrs           attributes
 	started         time.Time
+	sequential      bool // its whole MD5 is known and told
 	parts           map[int]*part
 }
 
@@ -107,7 +108,7 @@ func (s *Server) initiateMultipart(w http.ResponseWriter, r *request) error {
 			return fileAlreadyExists()
 		}
 	}
-	up := &upload{id: newID() + newID()[:8], bucket: r.bucket, key: r.key, attrs: attrs, started: s.opt.Now().UTC(), parts: map[int]*part{}}
+	up := &upload{id: newID() + newID()[:8], bucket: r.bucket, key: r.key, attrs: attrs, started: s.opt.Now().UTC(), sequential: r.has("sequential"), parts: map[int]*part{}}
 	s.uploads.mu.Lock()
 	s.uploads.m[up.id] = up
 	s.uploads.mu.Unlock()
@@ -190,6 +191,7 @@ func (s *Server) uploadPart(w http.ResponseWriter, r *request) error {
 	}
 	h.Set("ETag", `"`+p.etag+`"`)
 	h.Set("Content-Md5", base64.StdEncoding.EncodeToString(b.md5[:]))
+	r.paced.header(h)
 	return done(w, http.StatusOK)
 }
 
@@ -263,7 +265,11 @@ func (s *Server) completeMultipart(w http.ResponseWriter, r *request) error {
 	if !s.uploads.drop(s.store.files, up) {
 		return noSuchUpload(up.id, "0042-00000311")
 	}
-	st, err := s.store.put(r.bucket, r.key, b, state{attributes: attrs, ETag: etag}, forbidsOverwrite(r))
+	whole := state{attributes: attrs, ETag: etag}
+	if up.sequential {
+		whole.MD5 = base64.StdEncoding.EncodeToString(b.md5[:])
+	}
+	st, err := s.store.put(r.bucket, r.key, b, whole, forbidsOverwrite(r))
 	if err != nil {
 		return err
 	}
@@ -310,12 +316,13 @@ func (u *uploads) chosen(up *upload, named []xmlPart, all bool) ([]*part, error)
 	return parts, nil
 }
 
-// join makes one body of parts.
+// join makes one body of parts. The ETag is that of the service, which hashes the
+// parts' ETags as text (Go SDK v1, TestDownloadRoutineWithRecovery, has one).
 func (s *Server) join(parts []*part) (*body, string, error) {
 	sums := md5.New()
 	readers := make([]io.Reader, 0, len(parts))
 	for _, p := range parts {
-		sums.Write(p.md5[:])
+		_, _ = io.WriteString(sums, p.etag)
 		r, err := p.open(s.store.files)
 		if err != nil {
 			return nil, "", fmt.Errorf("reading a part: %w", err)

@@ -14,6 +14,11 @@ import (
 
 // receive reads the body of a put or append.
 func (s *Server) receive(r *request, limit int64, onDisk bool) (*body, error) {
+	for _, name := range []string{"If-Match", "If-None-Match", "If-Modified-Since", "If-Unmodified-Since"} {
+		if r.Header.Get(name) != "" {
+			return nil, errorf(400, "NotImplemented", "A header you provided implies functionality that is not implemented.", "0017-00000802", [2]string{"Header", name})
+		}
+	}
 	if r.ContentLength < 0 && len(r.TransferEncoding) == 0 {
 		return nil, errorf(411, "MissingContentLength", "You must provide the Content-Length HTTP header.", "0017-00000101")
 	}
@@ -26,7 +31,8 @@ func (s *Server) receive(r *request, limit int64, onDisk bool) (*body, error) {
 	}
 	var from io.Reader = r.Body
 	if bits > 0 {
-		from = pacedReader{from, newPaced(r, bits)}
+		r.paced = newPaced(r, bits)
+		from = pacedReader{from, r.paced}
 	}
 	want := r.Header.Get("Content-Md5")
 	b, err := readBody(s.store.files, from, r.ContentLength, limit, onDisk, onDisk || want != "")
@@ -97,6 +103,7 @@ func (s *Server) appendObject(w http.ResponseWriter, r *request) error {
 	h.Set("X-Oss-Next-Append-Position", strconv.FormatInt(st.Length, 10))
 	h.Set("X-Oss-Hash-Crc64ecma", formatCRC(st.CRC))
 	h.Set("ETag", `"`+st.ETag+`"`)
+	r.paced.header(h)
 	st.encryptionHeaders(h)
 	versionHeader(w, &st)
 	return done(w, http.StatusOK)
@@ -168,6 +175,7 @@ func (s *Server) putObject(w http.ResponseWriter, r *request) error {
 	h.Set("ETag", `"`+st.ETag+`"`)
 	h.Set("X-Oss-Hash-Crc64ecma", formatCRC(st.CRC))
 	h.Set("Content-Md5", base64.StdEncoding.EncodeToString(b.md5[:]))
+	r.paced.header(h)
 	st.encryptionHeaders(h)
 	versionHeader(w, &st)
 	return done(w, http.StatusOK)
@@ -247,11 +255,14 @@ func (s *Server) getObject(w http.ResponseWriter, r *request) error {
 	if _, err := f.Seek(from, io.SeekStart); err != nil {
 		return err
 	}
-	w.WriteHeader(status)
 	var data io.Reader = f
 	if bits > 0 {
-		data = pacedReader{f, newPaced(r, bits)}
+		pace := newPaced(r, bits)
+		data = pacedReader{f, pace}
+		pace.slept = time.Duration(float64((to-from)*8) / float64(bits) * float64(time.Second))
+		pace.header(h)
 	}
+	w.WriteHeader(status)
 	// Fewer bytes than announced make net/http cut the connection, which is
 	// what a reader must see.
 	_, _ = io.CopyN(w, data, to-from)

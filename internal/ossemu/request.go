@@ -19,6 +19,7 @@ type request struct {
 	sub    string // the query parameter that makes the operation what it is, or ""
 	query  []param
 	path   bool   // the bucket was named in the path
+	paced  *paced // nil: as fast as it comes
 	fault  string // the rule that has hit it
 	keyID  string // whose request it is; "" until that is known
 }

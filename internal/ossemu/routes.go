@@ -30,6 +30,7 @@ var (
 		"GET versioning":              {"get_versioning", (*Server).getVersioning},
 		"PUT versioning":              {"put_versioning", (*Server).putVersioning},
 		"GET versions":                {"list_versions", (*Server).listObjectVersions},
+		"GET live":                    {"list_live", (*Server).listLive},
 		"GET uploads":                 {"list_uploads", (*Server).listUploads},
 		"GET worm":                    {"get_worm", (*Server).getWorm},
 		"POST worm":                   {"initiate_worm", (*Server).initiateWorm},

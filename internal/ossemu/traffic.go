@@ -2,6 +2,7 @@ package ossemu
 
 import (
 	"io"
+	"net/http"
 	"strconv"
 	"time"
 )
@@ -35,6 +36,7 @@ type paced struct {
 	bits  int64 // per second
 	start time.Time
 	n     int64 // bytes let through
+	slept time.Duration
 }
 
 func newPaced(r *request, bits int64) *paced { return &paced{r: r, bits: bits, start: time.Now()} }
@@ -42,7 +44,19 @@ func newPaced(r *request, bits int64) *paced { return &paced{r: r, bits: bits, s
 func (p *paced) pass(n int) {
 	p.n += int64(n)
 	due := time.Duration(float64(p.n*8) / float64(p.bits) * float64(time.Second))
-	sleep(p.r, due-time.Since(p.start))
+	if d := due - time.Since(p.start); d > 0 {
+		p.slept += d
+		sleep(p.r, d)
+	}
+}
+
+// delayHeader tells how long a request was held back, in milliseconds.
+const delayHeader = "X-Oss-Qos-Delay-Time"
+
+func (p *paced) header(h http.Header) {
+	if p != nil {
+		h.Set(delayHeader, strconv.FormatInt(p.slept.Milliseconds(), 10))
+	}
 }
 
 type pacedReader struct {
