@@ -6,8 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"slices"
 	"strconv"
@@ -34,7 +34,10 @@ type Rule struct {
 	When string `json:"when,omitempty"`
 	// Action:
 	//	error    answer with Status and Code
-	//	cut      reset the connection; with CutAfter, after so many bytes of a body
+	//	cut      reset the connection; with CutAfter, after so many bytes of the answer's body
+	//	reset    reset the connection while the request comes: after CutAfter bytes of its body; before only
+	//	close    end the connection as if all were well, without an answer
+	//	throttle answer 503 (or Status and Code) with x-oss-qos-delay-time of Delay, at once
 	//	late     reset the connection, and carry the request out later: after
 	//	         Delay, or without one when the next request of anybody has been answered
 	//	delay    wait for Delay, then go on as if nothing were wrong
@@ -110,13 +113,23 @@ func (f *faults) add(r Rule) (string, error) {
 		if r.Status != 0 && (r.Status < 200 || r.Status > 599) {
 			return "", fmt.Errorf("status %d is not one", r.Status)
 		}
-	case "late":
+	case "late", "reset":
 		if r.When == "after" {
-			return "", errors.New("late happens before")
+			return "", fmt.Errorf("%s happens before", r.Action)
 		}
-	case "cut", "delay":
+	case "throttle":
+		if r.Status == 0 {
+			r.Status = 503
+		}
+		if r.Code == "" {
+			r.Code = "TotalQpsLimitExceeded"
+		}
+		if r.Status < 400 || r.Status > 599 {
+			return "", fmt.Errorf("status %d is no error", r.Status)
+		}
+	case "cut", "close", "delay":
 	default:
-		return "", fmt.Errorf("action is %q: error, cut, late, delay or headers", r.Action)
+		return "", fmt.Errorf("action is %q: error, cut, reset, close, throttle, late, delay or headers", r.Action)
 	}
 	if r.Probability < 0 || r.Probability > 1 || r.Nth < 0 || r.Count < 0 || r.Delay < 0 || r.CutAfter < 0 {
 		return "", errors.New("numbers must not be negative, and a probability not above 1")
@@ -271,35 +284,49 @@ func (s *Server) withFaults(w http.ResponseWriter, r *request, answer func(http.
 	}
 	r.fault = rule.ID
 	after := rule.When == "after"
-	if rule.Action == "late" {
+	delay := time.Duration(rule.Delay)
+	if rule.Action == "throttle" {
+		delay = 0 // that is for the client to wait
+	}
+	switch {
+	case rule.Action == "late":
 		s.answerLate(w, r, rule, answer)
 		return
-	}
-	if !after {
-		sleep(r, time.Duration(rule.Delay))
-	}
-	var kept *memoryWriter
-	if after && (rule.Action == "error" || rule.Action == "cut" && rule.CutAfter == 0) {
-		kept = &memoryWriter{header: http.Header{}}
+	case !after:
+		sleep(r, delay)
+	case rule.Action == "headers" || rule.Action == "cut" && rule.CutAfter > 0:
+		// These change the answer on its way.
+	case rule.Action == "delay":
+		kept := &memoryWriter{header: w.Header()}
 		answer(kept, r)
-		sleep(r, time.Duration(rule.Delay))
+		sleep(r, delay)
+		w.WriteHeader(kept.status)
+		w.Write(kept.body.Bytes())
+		return
+	default:
+		answer(&memoryWriter{header: http.Header{}}, r)
+		sleep(r, delay)
 	}
+	s.fail(w, r, rule, answer)
+}
+
+// fail does what a rule says; what it does after the request was carried out, has
+// been.
+func (s *Server) fail(w http.ResponseWriter, r *request, rule *Rule, answer func(http.ResponseWriter, *request)) {
 	switch rule.Action {
 	case "delay":
-		if after {
-			kept = &memoryWriter{header: w.Header()}
-			answer(kept, r)
-			sleep(r, time.Duration(rule.Delay))
-			w.WriteHeader(kept.status)
-			w.Write(kept.body.Bytes())
-			return
-		}
 		answer(w, r)
-	case "error":
+	case "error", "throttle":
 		e := errorf(rule.Status, rule.Code, rule.Message, "0000-00000000")
-		e.Header = rule.Headers
+		e.Header = maps.Clone(rule.Headers)
 		if e.Message == "" {
 			e.Message = "planted by a rule"
+		}
+		if rule.Action == "throttle" {
+			if e.Header == nil {
+				e.Header = map[string]string{}
+			}
+			e.Header[delayHeader] = strconv.FormatInt(time.Duration(rule.Delay).Milliseconds(), 10)
 		}
 		writeError(w, r.Request, r.id, e)
 	case "cut":
@@ -308,9 +335,15 @@ func (s *Server) withFaults(w http.ResponseWriter, r *request, answer func(http.
 			return
 		}
 		reset(w)
+	case "reset":
+		_, _ = io.CopyN(io.Discard, r.Body, rule.CutAfter) // a body that is shorter is cut at its end
+		reset(w)
+	case "close":
+		_, _ = io.Copy(io.Discard, r.Body) // with unread bytes the end would be a reset
+		closeInOrder(w)
 	case "headers":
 		cw := &changingWriter{ResponseWriter: w, rule: rule}
-		if after {
+		if rule.When == "after" {
 			answer(cw, r)
 			return
 		}
@@ -346,83 +379,4 @@ func sleep(r *request, d time.Duration) {
 	case <-t.C:
 	case <-r.Context().Done():
 	}
-}
-
-// reset ends the connection with a TCP reset.
-func reset(w http.ResponseWriter) {
-	conn, _, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		panic(http.ErrAbortHandler)
-	}
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0) // without it the end is only less abrupt
-	}
-	conn.Close()
-}
-
-// memoryWriter keeps an answer from its client.
-type memoryWriter struct {
-	header http.Header
-	status int
-	body   bytes.Buffer
-}
-
-func (w *memoryWriter) Header() http.Header { return w.header }
-
-func (w *memoryWriter) WriteHeader(status int) {
-	if w.status == 0 {
-		w.status = status
-	}
-}
-
-func (w *memoryWriter) Write(p []byte) (int, error) {
-	w.WriteHeader(http.StatusOK)
-	return w.body.Write(p)
-}
-
-// cutWriter cuts the connection within the body.
-type cutWriter struct {
-	http.ResponseWriter
-	left int64
-}
-
-func (w *cutWriter) Write(p []byte) (int, error) {
-	if int64(len(p)) <= w.left {
-		w.left -= int64(len(p))
-		return w.ResponseWriter.Write(p)
-	}
-	w.ResponseWriter.Write(p[:w.left])
-	_ = http.NewResponseController(w.ResponseWriter).Flush() // the end comes anyway
-	reset(w.ResponseWriter)
-	return 0, io.ErrClosedPipe
-}
-
-// changingWriter changes status and headers on their way out.
-type changingWriter struct {
-	http.ResponseWriter
-	rule *Rule
-	done bool
-}
-
-func (w *changingWriter) WriteHeader(status int) {
-	if w.done {
-		return
-	}
-	w.done = true
-	for k, v := range w.rule.Headers {
-		if v == "" {
-			w.Header().Del(k)
-		} else {
-			w.Header().Set(k, v)
-		}
-	}
-	if w.rule.Status != 0 {
-		status = w.rule.Status
-	}
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *changingWriter) Write(p []byte) (int, error) {
-	w.WriteHeader(http.StatusOK)
-	return w.ResponseWriter.Write(p)
 }

@@ -135,7 +135,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{opt: o, store: st, uploads: uploads{m: map[string]*upload{}}, faults: newFaults(o.Seed), keys: keys}
-	s.requests.w = o.RequestLog
+	s.requests.w, s.requests.log = o.RequestLog, o.Log
 	for _, b := range o.Buckets {
 		if err := s.CreateBucket(b); err != nil {
 			return nil, errors.Join(err, st.close())

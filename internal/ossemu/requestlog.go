@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/rs/zerolog"
 )
 
 // Entry is a line of the request log.
@@ -33,8 +35,9 @@ type Entry struct {
 
 // requestLog writes entries, one line each.
 type requestLog struct {
-	mu sync.Mutex
-	w  io.Writer
+	mu  sync.Mutex
+	w   io.Writer
+	log zerolog.Logger // gets a short form at level debug
 }
 
 // noting is a writer that remembers what the log wants to know.
@@ -64,7 +67,7 @@ func (w *noting) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // begin notes a request; logged writes the line, where anybody wants it.
 func (l *requestLog) begin(w http.ResponseWriter, r *request) (http.ResponseWriter, func()) {
-	if l.w == nil {
+	if l.w == nil && !l.log.Debug().Enabled() {
 		return w, func() {}
 	}
 	nw := &noting{ResponseWriter: w, entry: Entry{
@@ -79,6 +82,10 @@ func (l *requestLog) begin(w http.ResponseWriter, r *request) (http.ResponseWrit
 				e.Position = &at
 			}
 			e.Next = nw.Header().Get("X-Oss-Next-Append-Position")
+		}
+		l.log.Debug().Str("op", e.Op).Str("bucket", e.Bucket).Str("key", e.Key).Str("request", e.ID).Int("status", e.Status).Str("code", e.Code).Dur("took", time.Duration(e.Took)).Msg("request")
+		if l.w == nil {
+			return
 		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
