@@ -19,7 +19,8 @@ func (s *Server) receive(r *request, limit int64, onDisk bool) (*body, error) {
 			return nil, errorf(400, "NotImplemented", "A header you provided implies functionality that is not implemented.", "0017-00000802", [2]string{"Header", name})
 		}
 	}
-	if r.ContentLength < 0 && len(r.TransferEncoding) == 0 {
+	// A request that says nothing has no body for net/http, as one that says 0.
+	if len(r.TransferEncoding) == 0 && (r.ContentLength < 0 || r.Body == http.NoBody && r.Header.Get("Content-Length") == "") {
 		return nil, errorf(411, "MissingContentLength", "You must provide the Content-Length HTTP header.", "0017-00000101")
 	}
 	if r.ContentLength > limit {
