@@ -68,6 +68,7 @@ type conformant struct {
 }
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	c := &conformant{
 		endpoint: os.Getenv("OSS_TEST_ENDPOINT"), region: os.Getenv("OSS_TEST_REGION"),
 		id: os.Getenv("OSS_TEST_ACCESS_KEY_ID"), secret: os.Getenv("OSS_TEST_ACCESS_KEY_SECRET"), bucket: os.Getenv("OSS_TEST_BUCKET"),
@@ -80,6 +81,7 @@ func TestConformance(t *testing.T) {
 	c.bucket = ""
 	for name, o := range map[string]ossemu.Options{"memory": {}, "directory": {Dir: t.TempDir()}} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			o.Region, o.Admin = ossemutest.Region, true
 			s := ossemutest.Start(t, o)
 			on := *c

@@ -69,9 +69,13 @@ func startChild(t *testing.T, dir string) (*exec.Cmd, string) {
 	return cmd, "http://" + strings.TrimSpace(addr)
 }
 
+// long says whether tests may take minutes, as those of e2e.
+func long() bool { return os.Getenv("OSSUARY_TORTURE") == "long" }
+
 // A server that is killed under load has, when it is back, every append that it
 // confirmed, and of the others all or nothing.
 func TestKill(t *testing.T) {
+	t.Parallel()
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -82,7 +86,11 @@ func TestKill(t *testing.T) {
 		open      []byte // sent, and not answered
 	}
 	objects := make([]written, writers)
-	for round := range 5 {
+	rounds := 4
+	if long() {
+		rounds = 50
+	}
+	for round := range rounds {
 		cmd, url := startChild(t, dir)
 		var wg sync.WaitGroup
 		for i := range objects {
@@ -158,7 +166,7 @@ func TestKill(t *testing.T) {
 	if total == 0 {
 		t.Error("nothing was written")
 	}
-	t.Logf("%d bytes", total)
+	t.Logf("%d kills, %d bytes", rounds, total)
 }
 
 func get(t *testing.T, url string) []byte {

@@ -221,9 +221,10 @@ func (m *versionMachine) check(t *rapid.T) {
 // Whatever is done to a bucket, versioned or not or no more, and wherever the
 // server is killed, each version is there once with all of its bytes.
 func TestVersionsAreKept(t *testing.T) {
+	t.Parallel()
 	// A default run takes little; -rapid.checks=1000 takes minutes.
 	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
-		_ = f.Value.Set("25")
+		_ = f.Value.Set("12")
 		defer func() { _ = f.Value.Set(f.DefValue) }()
 	}
 	rapid.Check(t, func(t *rapid.T) {
