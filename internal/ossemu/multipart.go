@@ -240,7 +240,7 @@ func (s *Server) completeMultipart(w http.ResponseWriter, r *request) error {
 	case all && len(p) > 0:
 		return errorf(400, "InvalidArgument", "Should not speficy both complete all header and http body.", "0042-00000216", //nolint:misspell // the service's words
 			[2]string{"ArgumentName", "x-oss-complete-all"}, [2]string{"ArgumentValue", r.Header.Get("X-Oss-Complete-All")})
-	case !all && (xml.Unmarshal(p, &req) != nil || len(req.Part) == 0):
+	case !all && xml.Unmarshal(p, &req) != nil: // no parts make an empty object
 		return malformedXML()
 	}
 	up, err := s.uploads.find(r, "0042-00000311")

@@ -107,6 +107,7 @@ type Server struct {
 
 	keysMu sync.RWMutex
 	keys   map[string]Key // guarded by keysMu
+	open   bool           // guarded by keysMu; there has never been a key
 
 	mu     sync.Mutex
 	http   []*http.Server
@@ -134,7 +135,7 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{opt: o, store: st, uploads: uploads{m: map[string]*upload{}}, faults: newFaults(o.Seed), keys: keys}
+	s := &Server{opt: o, store: st, uploads: uploads{m: map[string]*upload{}}, faults: newFaults(o.Seed), keys: keys, open: len(keys) == 0}
 	s.requests.w, s.requests.log = o.RequestLog, o.Log
 	for _, b := range o.Buckets {
 		if err := s.CreateBucket(b); err != nil {
@@ -157,7 +158,7 @@ func (s *Server) CreateBucket(name string) error {
 func (s *Server) SetKey(id string, k Key) {
 	s.keysMu.Lock()
 	defer s.keysMu.Unlock()
-	s.keys[id] = k
+	s.keys[id], s.open = k, false
 }
 
 // RemoveKey makes an access key unknown.

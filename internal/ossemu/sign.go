@@ -25,7 +25,7 @@ const (
 // the query (presigned).
 func (s *Server) authenticate(r *request) error {
 	s.keysMu.RLock()
-	open := len(s.keys) == 0
+	open := s.open
 	s.keysMu.RUnlock()
 	if open {
 		return nil
