@@ -221,7 +221,9 @@ func (m *versionMachine) check(t *rapid.T) {
 // Whatever is done to a bucket, versioned or not or no more, and wherever the
 // server is killed, each version is there once with all of its bytes.
 func TestVersionsAreKept(t *testing.T) {
-	t.Parallel()
+	// Not beside tests that start processes: between fork and exec those hold the
+	// lock of a directory that is opened again here.
+	//
 	// A default run takes little; -rapid.checks=1000 takes minutes.
 	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue {
 		_ = f.Value.Set("12")
