@@ -1,12 +1,16 @@
 package clients
 
 import (
+	"context"
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // The Node SDK, as npm installs it, in a cache directory of its own.
@@ -38,45 +42,55 @@ func TestNodeSDK(t *testing.T) {
 	}
 }
 
-// nodeModules installs what testdata/node/package.json names, once per version.
+// npmTime is how long the registry may take before it counts as not reachable.
+const npmTime = 2 * time.Minute
+
+// nodeModules installs what testdata/node/package.json names, once per machine and
+// version.
 func nodeModules(t *testing.T) string {
 	t.Helper()
 	npm, err := exec.LookPath("npm")
 	if err != nil {
 		t.Skip("npm is not installed: the Node SDK is not tested here")
 	}
-	lock, err := os.ReadFile(filepath.Join("testdata", "node", "package-lock.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	cache, err := os.UserCacheDir()
+	if err == nil {
+		err = os.MkdirAll(cache, 0o755)
+	}
 	if err != nil {
 		cache = t.TempDir()
 	}
-	dir := filepath.Join(cache, "ossuary-clients-node")
-	if have, err := os.ReadFile(filepath.Join(dir, "installed")); err == nil && string(have) == string(lock) {
-		return filepath.Join(dir, "node_modules")
-	}
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	files := map[string][]byte{}
 	for _, name := range []string{"package.json", "package-lock.json"} {
-		p, err := os.ReadFile(filepath.Join("testdata", "node", name))
-		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, name), p, 0o644)
-		}
-		if err != nil {
+		if files[name], err = os.ReadFile(filepath.Join("testdata", "node", name)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.CommandContext(t.Context(), npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
-	cmd.Dir = dir
+	dir := filepath.Join(cache, fmt.Sprintf("ossuary-clients-node-%x", sha256.Sum256(files["package-lock.json"])))
+	modules := filepath.Join(dir, "node_modules")
+	if exists(modules) {
+		return modules
+	}
+	// Elsewhere first: what is broken off, or done twice at once, must not be used.
+	work, err := os.MkdirTemp(cache, "ossuary-clients-node-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(work)
+	for name, p := range files {
+		if err := os.WriteFile(filepath.Join(work, name), p, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), npmTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", "--fetch-retries=1")
+	cmd.Dir = work
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Skipf("npm cannot install the Node SDK, which is not tested here: %v\n%s", err, out)
 	}
-	// Last, so that an installation that was broken off is done again.
-	if err := os.WriteFile(filepath.Join(dir, "installed"), lock, 0o644); err != nil {
+	if err := os.Rename(work, dir); err != nil && !exists(modules) {
 		t.Fatal(err)
 	}
-	return filepath.Join(dir, "node_modules")
+	return modules
 }

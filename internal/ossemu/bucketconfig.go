@@ -302,8 +302,8 @@ func (s *Server) deleteBucketTags(w http.ResponseWriter, r *request) error {
 // tagged says whether a bucket has what a listing of buckets asks for: tag-key and
 // tag-value, or tagging="k1":"v1","k2":"v2".
 func tagged(b *bucketState, r *request) bool {
-	has := func(k, v string, any bool) bool {
-		return slices.ContainsFunc(b.Tags, func(t tag) bool { return t.Key == k && (any || t.Value == v) })
+	has := func(k, v string, whatever bool) bool {
+		return slices.ContainsFunc(b.Tags, func(t tag) bool { return t.Key == k && (whatever || t.Value == v) })
 	}
 	if k := r.value("tag-key"); k != "" && !has(k, r.value("tag-value"), !r.has("tag-value")) {
 		return false

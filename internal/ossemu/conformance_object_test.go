@@ -125,7 +125,7 @@ var objectFacts = []fact{
 		c.call("GET", "", "max-keys=1001", "").want(c, 400, "InvalidArgument")
 	}},
 	{"multipart uploads", "help.aliyun.com, multipart upload; " + sdkV1 + "download_test.go TestDownloadRoutineWithRecovery for the ETag", func(c *conformant) {
-		var up struct{ UploadId string } //nolint:revive // the element's name
+		var up struct{ UploadId string }
 		a := c.call("POST", "k", "uploads", "", "X-Oss-Meta-A", "b").want(c, 200, "")
 		if err := xml.Unmarshal([]byte(a.text), &up); err != nil {
 			c.Fatal(err)

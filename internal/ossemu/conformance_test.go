@@ -127,7 +127,7 @@ func randomBytes(n int) []byte {
 type answer struct {
 	*http.Response
 	text  string
-	fault struct{ Code, Message, EC, RequestId string } //nolint:revive // the element's name
+	fault struct{ Code, Message, EC, RequestId string }
 }
 
 // call sends one signed request; the query begins with the subresource, and a
@@ -323,7 +323,7 @@ func (c *conformant) removeBucket(name string) {
 // empty removes everything below a prefix, former versions too.
 func (c *conformant) empty(bucket, prefix string) {
 	c.Helper()
-	type version struct{ Key, VersionId string } //nolint:revive // the element's name
+	type version struct{ Key, VersionId string }
 	var list struct {
 		Version, DeleteMarker []version
 	}

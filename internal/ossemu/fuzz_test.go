@@ -271,7 +271,7 @@ func FuzzRule(f *testing.F) {
 // answered makes a request that the server may end by ending the connection.
 func answered(t *testing.T, s *Server, method, target string) {
 	defer func() {
-		if v := recover(); v != nil && v != http.ErrAbortHandler { //nolint:errorlint // it is that very value
+		if v := recover(); v != nil && v != http.ErrAbortHandler {
 			panic(v)
 		}
 	}()

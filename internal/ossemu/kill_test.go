@@ -86,7 +86,7 @@ func TestKill(t *testing.T) {
 		open      []byte // sent, and not answered
 	}
 	objects := make([]written, writers)
-	rounds := 4
+	rounds := 3
 	if long() {
 		rounds = 50
 	}

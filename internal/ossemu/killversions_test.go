@@ -142,7 +142,7 @@ func TestKillVersions(t *testing.T) {
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	dir := t.TempDir()
-	rounds := 3
+	rounds := 2
 	if long() {
 		rounds = 50
 	}

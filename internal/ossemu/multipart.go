@@ -238,7 +238,7 @@ func (s *Server) completeMultipart(w http.ResponseWriter, r *request) error {
 	all := strings.EqualFold(r.Header.Get("X-Oss-Complete-All"), "yes")
 	switch {
 	case all && len(p) > 0:
-		return errorf(400, "InvalidArgument", "Should not speficy both complete all header and http body.", "0042-00000216", //nolint:misspell // the service's words
+		return errorf(400, "InvalidArgument", "Should not speficy both complete all header and http body.", "0042-00000216",
 			[2]string{"ArgumentName", "x-oss-complete-all"}, [2]string{"ArgumentValue", r.Header.Get("X-Oss-Complete-All")})
 	case !all && xml.Unmarshal(p, &req) != nil: // no parts make an empty object
 		return malformedXML()
@@ -327,7 +327,7 @@ func (s *Server) join(parts []*part) (*body, string, error) {
 		if err != nil {
 			return nil, "", fmt.Errorf("reading a part: %w", err)
 		}
-		defer r.Close() //nolint:gocritic // all of them, at the end
+		defer r.Close()
 		readers = append(readers, r)
 	}
 	b, err := readBody(s.store.files, io.MultiReader(readers...), 0, 1<<62, true, true)
