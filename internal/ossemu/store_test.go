@@ -494,7 +494,7 @@ func TestBrokenJournal(t *testing.T) {
 	defer readOnly.Close()
 	s.store.journal.file = readOnly
 	s.store.journal.mu.Unlock()
-	if _, err := s.store.append(testBucket, "k", 3, &body{mem: []byte("two"), n: 3}, nil); err == nil {
+	if _, err := s.store.append(testBucket, "k", 3, &body{mem: []byte("two"), n: 3}, attributes{}); err == nil {
 		t.Fatal("an append was confirmed without its record")
 	}
 	s.store.journal.mu.Lock()
