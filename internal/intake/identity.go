@@ -90,7 +90,10 @@ func (l *Lane) orphaned(ctx context.Context, e ledger.Lane) error {
 		return nil
 	}
 	// Another instance may have begun the log since we looked.
-	if st, err := l.opt.Control.Refresh(ctx); err == nil && st.Exists() {
+	switch st, err := l.opt.Control.Refresh(ctx); {
+	case err != nil && !errors.Is(err, control.ErrNoLog):
+		return fmt.Errorf("looking for the control log again: %w", err)
+	case err == nil && st.Exists():
 		return errMoved
 	}
 	mend := fmt.Sprintf("restore %s_ossuary/control/ from a backup or from the bucket's versions; if the archive shall really begin anew, give it another oss.prefix and archive.name", l.opt.Prefix)

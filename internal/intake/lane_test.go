@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"ossuary/internal/ledger"
+	"ossuary/internal/object/objecttest"
 	"ossuary/internal/router"
 )
 
@@ -334,6 +336,43 @@ func TestControlLogMissing(t *testing.T) {
 	layout.MaxEvent++
 	r.store.AppendRaw("x/s0.000001.ndjson.gz", []byte("a segment"))
 	r.start("third", func(o *Options) { o.Layout = layout }).fails() // a layout of this source is stored
+}
+
+// A log that another instance has begun since we looked, and that cannot be read
+// at once, is no log that is missing.
+func TestControlLogBegunMeanwhile(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, jetstream.LimitsPolicy)
+	p := r.start("first")
+	r.publish(20)
+	r.check()
+	key := p.log.Key()
+	p.stop()
+	line := r.store.Bytes(key)
+	r.store.Delete(key)
+	if err := r.js.DeleteKeyValue(t.Context(), ledger.BucketPrefix+testArchive); err != nil {
+		t.Fatal(err)
+	}
+	var begun, refused atomic.Bool
+	r.store.SetFault(func(op, what string, _ int) objecttest.Fault {
+		switch {
+		case op == "list" && strings.HasPrefix(what, "_ossuary/layout/") && begun.CompareAndSwap(false, true):
+			r.store.AppendRaw(key, line)
+		case op == "read" && what == key && begun.Load() && refused.CompareAndSwap(false, true):
+			return objecttest.Hold()
+		}
+		return objecttest.Fault{}
+	})
+	layout := testLayout()
+	layout.MaxEvent++
+	r.store.AppendRaw("x/s0.000001.ndjson.gz", []byte("a segment"))
+	// It ends all the same, for the other has the archive now; the reason is true.
+	if err := r.start("second", func(o *Options) { o.Layout = layout }).fails(); !strings.Contains(err.What, "another instance switched") {
+		t.Errorf("ended by: %v", err)
+	}
+	if !begun.Load() || !refused.Load() {
+		t.Errorf("the log was begun: %v, and refused: %v", begun.Load(), refused.Load())
+	}
 }
 
 func TestRefusals(t *testing.T) {
