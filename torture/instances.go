@@ -39,17 +39,16 @@ func (w *world) killInstances(ctx context.Context, r *rand.Rand) {
 		func() {
 			defer s.busy.Unlock()
 			s.Look()
-			if r.IntN(5) == 0 {
-				// In the middle of a clean stop.
-				if syscall.Kill(s.PID(), syscall.SIGTERM) != nil || w.stopped(ctx, s, upTo(r, 300*time.Millisecond)) {
-					w.tally.add("stopped by SIGTERM/instance", 1)
-					sleep(ctx, down)
-					s.Process.Start()
-					return
-				}
-			}
-			if !w.killed(s) {
-				return
+			// In the middle of a clean stop, which may come to its end first.
+			asked := r.IntN(5) == 0 && syscall.Kill(s.PID(), syscall.SIGTERM) == nil
+			switch {
+			case asked && w.stopped(ctx, s, upTo(r, 300*time.Millisecond)):
+				w.tally.add("stopped by SIGTERM/instance", 1)
+			case w.killed(s):
+			case asked && w.stopped(ctx, s, 0):
+				w.tally.add("stopped by SIGTERM/instance", 1)
+			default:
+				return // ended by itself: revive says why, and starts it
 			}
 			sleep(ctx, down)
 			s.Process.Start()
@@ -68,8 +67,8 @@ func (w *world) stopped(ctx context.Context, s *slot, limit time.Duration) bool 
 	s.Settle()
 	// Before it runs it has nothing to stop: it is interrupted, or ended by the
 	// signal itself if it does not listen yet, or refused by a server.
-	if opened, lines := lastLife(s); opened && s.ExitCode() != 0 {
-		w.Errorf("%s ended with code %d after SIGTERM\n%s", s.Name, s.ExitCode(), strings.Join(lines[max(0, len(lines)-10):], "\n"))
+	if opened, _ := lastLife(s); opened && s.ExitCode() != 0 {
+		w.noteExit(s) // it may have ended just before it was asked
 	}
 	return true
 }
@@ -88,13 +87,10 @@ func (w *world) free(r *rand.Rand) *slot {
 	return nil
 }
 
-// killed kills an instance and says whether it was that what ended it.
+// killed kills an instance and says whether it was that what ended it. If not, it
+// was quicker.
 func (w *world) killed(s *slot) bool {
-	if err := syscall.Kill(s.PID(), syscall.SIGKILL); err != nil {
-		return false
-	}
-	if s.Wait(20*time.Second) != -1 {
-		w.noteExit(s) // it was quicker
+	if err := syscall.Kill(s.PID(), syscall.SIGKILL); err != nil || s.Wait(20*time.Second) != -1 {
 		return false
 	}
 	s.Settle()
