@@ -51,7 +51,7 @@ func (s *series) locate(ctx context.Context, b *batch) error {
 	t.mu.Lock()
 	e, ok := t.known[s.name]
 	t.mu.Unlock()
-	if ok {
+	if ok && (e.Segment > 1 || e.Position > 0) { // of an empty first segment it says nothing, not even its codec
 		n, err := t.tailOf(s.name, e.Tail)
 		if err != nil {
 			return &stall{hold: true, err: err}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"ossuary/internal/event"
+	"ossuary/internal/ledger"
 )
 
 // Bytes in an object that has a segment's name, but no frame, say nothing of where
@@ -18,6 +19,27 @@ func TestSegmentOfJunk(t *testing.T) {
 		w.ledger.wipe()
 		w.publish(4)
 		finishes(t, w.lane())
+		if got, want := w.sequences(), numbers(1, 8); got != want {
+			t.Errorf("the series holds %s, want %s", got, want)
+		}
+	})
+}
+
+// What the ledger says of a first segment without a frame is not believed: the
+// series may have begun under another codec, where nothing would refuse us.
+func TestLedgerKnowsEmptySegment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := start(t, 4)
+		e := w.ledger.copy()["e/0"]
+		e.Tail = ledger.Tail{Version: e.Version, Key: event.Key("p/", "e/0", 1, "ndjson.zst"), Segment: 1, Route: e.Route}
+		w.ledger.mu.Lock()
+		w.ledger.tails["e/0"] = e
+		w.ledger.mu.Unlock()
+		w.publish(4)
+		finishes(t, w.lane())
+		if keys := w.store.Keys(); len(keys) != 1 || keys[0] != w.key(1) {
+			t.Errorf("keys: %v", keys)
+		}
 		if got, want := w.sequences(), numbers(1, 8); got != want {
 			t.Errorf("the series holds %s, want %s", got, want)
 		}
