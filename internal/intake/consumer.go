@@ -11,9 +11,10 @@ import (
 	"github.com/nats-io/nuid"
 )
 
-// The consumer's metadata, which say whose it is. The nonce makes every
-// consumer's configuration its own, so that creating one never finds another of
-// the same name and takes it.
+// The consumer's metadata, which say whose it is. The nonce stands in the name too:
+// epochs are counted anew when the ledger is lost, and an older owner whose consumer
+// was deleted must not find another of the same name. It would pull from that, and
+// its counts might even fit.
 const (
 	metaArchive = "ossuary_archive"
 	metaSource  = "ossuary_source"
@@ -48,7 +49,8 @@ func (l *Lane) consumer(ctx context.Context, s jetstream.Stream, p *plan, epoch 
 	}
 	queue := s.CachedInfo().Config.Retention == jetstream.WorkQueuePolicy
 	number := strconv.FormatUint(epoch, 10)
-	name := l.consumerName(number)
+	nonce := nuid.Next()
+	name := l.consumerName(number + "-" + nonce)
 	cfg := jetstream.ConsumerConfig{
 		Name: name, Durable: name,
 		Description:   "Ossuary: made for one epoch, deleted by the next; do not edit",
@@ -59,7 +61,7 @@ func (l *Lane) consumer(ctx context.Context, s jetstream.Stream, p *plan, epoch 
 		MaxDeliver:    -1,
 		MaxAckPending: l.opt.MaxAckPending,
 		Metadata: map[string]string{metaArchive: l.opt.Archive, metaSource: l.opt.Source, metaLane: l.opt.Lane,
-			metaEpoch: number, metaOwner: l.opt.Owner, metaNonce: nuid.Next()},
+			metaEpoch: number, metaOwner: l.opt.Owner, metaNonce: nonce},
 	}
 	if queue {
 		cfg.DeliverPolicy, cfg.OptStartSeq, cfg.AckPolicy = jetstream.DeliverAllPolicy, 0, jetstream.AckExplicitPolicy

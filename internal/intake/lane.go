@@ -161,9 +161,9 @@ func (l *Lane) tallied(s control.State, incarnation int, p checkpoint) control.S
 	return s.WithTally(l.opt.Lane, control.Tally{Tally: p.Tally, FloorTime: p.Time})
 }
 
-// consumerName is the durable's name. Names are for people: the consumer's
-// metadata say whose it is.
-func (l *Lane) consumerName(epoch string) string {
+// consumerName is the durable's name, which ends in what tells the epoch from all
+// others. What comes before is for people: the consumer's metadata say whose it is.
+func (l *Lane) consumerName(unique string) string {
 	parts := []string{"ossuary", l.opt.Archive, l.opt.Source, l.opt.Lane}
 	if l.opt.LeaseOff {
 		parts = append(parts, l.opt.Owner)
@@ -176,8 +176,8 @@ func (l *Lane) consumerName(epoch string) string {
 		return '_'
 	}, strings.Join(parts, "-"))
 	const longest = 255 // of a consumer's name, see server.JSMaxNameLen
-	if room := longest - len(epoch) - 1; len(name) > room {
+	if room := longest - len(unique) - 1; len(name) > room {
 		name = name[:room]
 	}
-	return name + "-" + epoch
+	return name + "-" + unique
 }

@@ -338,6 +338,45 @@ func TestControlLogMissing(t *testing.T) {
 	r.start("third", func(o *Options) { o.Layout = layout }).fails() // a layout of this source is stored
 }
 
+// With the ledger lost, and its consumer deleted, epochs are counted from 1 again.
+// Whoever still believes in an older epoch of that number must not find a consumer
+// of its name: it would take deliveries for its own that another one is to archive,
+// and where the counts fit, move its floor over them.
+func TestConsumerNamesNeverComeAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, jetstream.LimitsPolicy)
+	names := map[string]bool{}
+	for _, owner := range []string{"first", "second"} {
+		p := r.start(owner)
+		r.publish(20)
+		r.check()
+		s, err := r.js.Stream(t.Context(), testStream)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list := s.ConsumerNames(t.Context())
+		for name := range list.Name() {
+			if names[name] {
+				t.Errorf("consumer %s was there before", name)
+			}
+			names[name] = true
+			if err := s.DeleteConsumer(t.Context(), name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := list.Err(); err != nil {
+			t.Fatal(err)
+		}
+		p.kill()
+		if err := r.js.DeleteKeyValue(t.Context(), ledger.BucketPrefix+testArchive); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(names) < 2 {
+		t.Errorf("consumers: %v", names)
+	}
+}
+
 // A log that another instance has begun since we looked, and that cannot be read
 // at once, is no log that is missing.
 func TestControlLogBegunMeanwhile(t *testing.T) {
