@@ -82,7 +82,12 @@ http: {listen: "%s"}
 log: {level: debug, format: json}
 %s`, ArchiveName, s.NATS, i.Name, s.Store, BucketName, KeyPrefix, AccessKey, SecretKey,
 		s.OSSTimeout, StreamName, s.Routes, s.LeaseTTL, s.LeaseDisabled, i.HTTP, s.More)
-	if err := os.WriteFile(i.Config, []byte(text), 0o600); err != nil {
+	// One that starts at this moment reads the old file or the new one.
+	err := os.WriteFile(i.Config+".new", []byte(text), 0o600)
+	if err == nil {
+		err = os.Rename(i.Config+".new", i.Config)
+	}
+	if err != nil {
 		i.t.Fatal(err)
 	}
 }
