@@ -45,7 +45,6 @@ const (
 	bugDoneForgets
 	bugNoHorizon
 	bugGrantsAnybody
-	bugNotesNothing
 	bugEntersAhead
 	bugSealOfWriter
 	bugForgetsLayouts
@@ -94,11 +93,11 @@ func plantedBugs() []planted {
 
 		{bugUnmarkBySequence, "what is taken back is told by its sequence, also across incarnations", "rewound, foreign bytes", invTwice, ""},
 
-		{bugNoReread, "what looks wrong is not read again before the segment is read from its start", "reads cut", invAgree, ""},
-		{bugNoRescan, "a segment is broken off without reading it from its start", "reads cut", invAgree, ""},
+		{bugNoReread, "what looks wrong is not read again before the segment is read from its start", "reads cut", invTwice, ""},
+		{bugNoRescan, "a segment is broken off without reading it from its start", "reads cut", invTwice, ""},
 		{bugNoCRC, "what was read need not have the object's length and CRC-64", "object cut", invConfirmed, ""},
 		{bugFollowsUnproven, "a seal at the object's end is followed although the CRC-64 does not agree", "open segment deleted", invAgree, ""},
-		{bugFollowsInside, "a seal that bytes stand behind is followed without reading its segment from the start", "codec changes, bytes change", invConfirmed, ""},
+		{bugFollowsInside, "a seal that bytes stand behind is followed without reading its segment from the start", "codec changes, bytes change", invTwice, ""},
 		{bugBreakAtValid, "a break is put at the valid length, not at the observed one", "bytes change, doubt, roll", invLive, ""},
 		{bugNoBreakAdvance, "the first frame behind a break does not follow on it", "foreign bytes", invAgree, ""},
 		{bugGoneInPlace, "a deleted segment is broken off without looking where the series is now", "open segment deleted", invAgree, ""},
@@ -123,8 +122,6 @@ func plantedBugs() []planted {
 
 		{bugSettleByLength, "in doubt, an object of the same length is taken for the same", "", "",
 			"the append that follows is answered with another CRC-64"},
-		{bugNotesNothing, "an empty object makes a checkpoint", "", "",
-			"it looks like a series that ended, whose last sequence is below any floor, and is taken out rather than written"},
 		{bugSealOfWriter, "a seal has its writer's incarnation rather than that of the last event", "", "",
 			"a series that is entered behind what waits is read from further back"},
 		{bugBreakNotAnew, "a break with no valid frame before it must fit what is known", "", "",

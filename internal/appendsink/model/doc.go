@@ -11,7 +11,8 @@
 //
 // # Where the code stands
 //
-//	sink.go     append.go: attempt, settle, dropHeld, frame, put, append, seal, goOn, leave
+//	sink.go     append.go: attempt, settle, dropHeld, frame, seal, goOn
+//	answer.go   append.go: put, append, leave; commit: stalls
 //	read.go     append.go: readForward, readSegment, adopt, rescan, findBreak, breakOff
 //	chain.go    event.Chain; compare.go: judge, compare, judgeLate, unmark, firm
 //	find.go     look.go: locate, enter, enterAbove, passGone, fromSeal; passed.go
@@ -35,10 +36,10 @@
 // reading from the start, finding and making breaks, deleted and closed objects,
 // the ledger with its revisions (behind, stale, rolled back, lost, entries taken
 // out), listing, two and three writers, foreign bytes, bytes that change, objects
-// cut short, answers that do not agree, reads cut short, incarnations, events that
-// vanish from the stream, also while they are on their way to some of the writers,
-// overtaken events, horizons, layouts that change the series or the codec, epochs
-// that end and begin anew.
+// cut short, answers that do not agree, reads that fail or are cut short,
+// incarnations, events that vanish from the stream, also while they are on their way
+// to some of the writers, overtaken events, horizons, layouts that change the series
+// or the codec, epochs that end and begin anew.
 //
 // Bytes are frames, and equal contents are equal numbers: an object is a list of
 // frames, its CRC-64 the number of that list. A data frame is as long as it has
@@ -47,11 +48,12 @@
 //
 // # What is not
 //
-// Time, backoff, memory, eviction, held series and what a store refuses for its
-// rights. Frames of other archives. The lease. Acknowledgements. Dead letters are
-// archived in one step: each has a series of its own, by the same protocol. The
-// appends of the control log are one step each. A read is cut at most twice in a
-// row. And what the protocol does not promise:
+// Time, backoff, memory, eviction, held series, a writer that is further behind than
+// it can remember, and what a store refuses for its rights. Frames of other archives.
+// The lease. Acknowledgements. Dead letters are archived in one step: each has a
+// series of its own, by the same protocol. The appends of the control log are one
+// step each. A read is cut at most twice in a row. And what the protocol does not
+// promise:
 //
 //   - A segment is deleted only once nobody alive believes that nothing is in it:
 //     his first append would not be refused. A series of which no object is left

@@ -3,20 +3,6 @@ package main
 // What may happen next: the writers' steps, the network's, and what the
 // environment does to them.
 
-// emit takes a state that may come next.
-type emit func(*state)
-
-// step makes a copy of s, changes it, and hands it on.
-func (x *world) step(s *state, out emit, change func(n *state)) {
-	n := *s
-	x.said = ""
-	change(&n)
-	if n.wrong != beyond {
-		x.normalise(&n)
-		out(&n)
-	}
-}
-
 // next hands every state that may follow s to out.
 func (x *world) next(s *state, out emit) {
 	for i := range x.writers {
@@ -34,7 +20,7 @@ func (x *world) next(s *state, out emit) {
 		if q.key == 0 {
 			continue
 		}
-		x.step(s, out, func(n *state) {
+		x.step(s, out, act{kind: actArrive, arg: uint8(i)}, func(n *state) {
 			n.orphans[i] = request{}
 			how := x.apply(n, q)
 			x.say("a late request puts %s to %s at %d: %s", x.frameName(q.frame), keyName(q.key-1), q.pos,
@@ -43,7 +29,7 @@ func (x *world) next(s *state, out emit) {
 				x.meets(metLate)
 			}
 		})
-		x.step(s, out, func(n *state) {
+		x.step(s, out, act{kind: actLost, arg: uint8(i)}, func(n *state) {
 			n.orphans[i] = request{}
 			x.say("a late request is lost: %s to %s at %d", x.frameName(q.frame), keyName(q.key-1), q.pos)
 		})
@@ -56,8 +42,8 @@ func (x *world) next(s *state, out emit) {
 // worker is what one sink may do.
 func (x *world) worker(s *state, i int, n uint8, out emit) {
 	k := &s.w[i].sinks[n]
-	do := func(change func(a *at)) {
-		x.step(s, out, func(m *state) {
+	do := func(kind, arg uint8, change func(a *at)) {
+		x.step(s, out, act{kind: kind, w: uint8(i), n: n, arg: arg}, func(m *state) {
 			x.say("W%d", x.who[i])
 			change(x.at(m, i, n))
 		})
@@ -66,36 +52,44 @@ func (x *world) worker(s *state, i int, n uint8, out emit) {
 	switch k.pc {
 	case idle:
 		if k.queue != 0 {
-			do(func(a *at) { a.take(); a.attempt(false) })
+			do(actTake, 0, func(a *at) { a.take(); a.attempt(false) })
 			if rolls {
-				do(func(a *at) { a.take(); a.attempt(true) })
+				do(actTake, 1, func(a *at) { a.take(); a.attempt(true) })
 			}
 		} else if rolls && k.tail != 0 && x.depth[x.tails[k.tail].node] > 0 {
-			do(func(a *at) { a.s.used.roll++; a.k.sealing = 1; a.attempt(false) })
+			do(actSeal, 0, func(a *at) { a.s.used.roll++; a.k.sealing = 1; a.attempt(false) })
 		}
 	case look:
-		do(func(a *at) { a.attempt(false) })
+		do(actLook, 0, func(a *at) { a.attempt(false) })
 		if rolls && k.batch != 0 {
-			do(func(a *at) { a.attempt(true) })
+			do(actLook, 1, func(a *at) { a.attempt(true) })
 		}
 	case forward:
-		do(func(a *at) { a.forwardStep(0) })
+		do(actForward, 0, func(a *at) { a.forwardStep(0) })
 		for torn := uint8(1); torn <= 2 && s.used.torn+torn <= x.faults.torn && s.obj[x.tails[k.tail].key] != 0; torn++ {
-			do(func(a *at) {
+			do(actForward, torn, func(a *at) {
 				a.s.used.torn += torn
 				a.say("reads bytes that were cut")
 				a.meets(metTorn)
 				a.forwardStep(torn)
 			})
 		}
+		if s.used.fail < x.faults.fail {
+			do(actFail, 0, func(a *at) {
+				a.s.used.fail++
+				a.say("is told nothing of %s", keyName(a.t().key))
+				a.meets(metFailed)
+				a.stall()
+			})
+		}
 	case wait:
-		do(func(a *at) {
+		do(actAnswer, 0, func(a *at) {
 			how := x.apply(a.s, a.k.req)
 			a.say("is told: %s", [...]string{"applied", "refused", "not appendable"}[how])
 			a.answered(how, false)
 		})
 		if s.used.garble < x.faults.garble && x.depth[s.obj[k.req.key-1]] == k.req.pos {
-			do(func(a *at) {
+			do(actGarble, 0, func(a *at) {
 				a.s.used.garble++
 				how := x.apply(a.s, a.k.req)
 				a.say("is told nonsense")
@@ -104,7 +98,7 @@ func (x *world) worker(s *state, i int, n uint8, out emit) {
 			})
 		}
 		if s.used.doubt < x.faults.doubt {
-			do(func(a *at) {
+			do(actDoubt, 0, func(a *at) {
 				a.s.used.doubt++
 				if !a.s.orphan(a.k.req) {
 					a.s.wrong = beyond
@@ -118,25 +112,30 @@ func (x *world) worker(s *state, i int, n uint8, out emit) {
 	}
 	// The ledger, behind the scenes.
 	if e := x.entry(k.note); x.ledger && k.note != 0 && e != s.ledger[n] {
-		do(func(a *at) {
-			l := a.s.ledger[n]
-			if a.k.rev == 1 || l == 0 || x.before(l, e) {
-				if t := &x.tails[e]; x.spent(t) && t.chain.last <= x.floorOf(a.s, i) && t.chain.last == 0 {
-					e = 0 // taken out rather than written
-				}
+		do(actCheckpoint, 0, func(a *at) {
+			l, rev := a.s.ledger[n], a.k.rev
+			t := &x.tails[e]
+			out := x.spent(t) && t.chain.last == 0 // taken out rather than written, if it is as it was
+			if out {
+				e = 0
+			}
+			if rev == 1 || !out && (l == 0 || x.before(l, e)) {
 				a.s.older[n], a.s.ledger[n] = l, e
 				for j := range a.s.w {
 					a.s.w[j].sinks[n].rev = 0
 				}
 			}
 			a.k.rev = 1
+			if out {
+				a.k.rev = 0
+			}
 			a.say("checkpoints %s at %d", keyName(x.tails[a.k.note].key), x.depth[x.tails[a.k.note].node])
 		})
 	}
 	// A series that ended with a seal leaves the ledger once the floor has passed.
 	if t := &x.tails[k.note]; s.used.drop < x.faults.drop && k.note != 0 && k.rev == 1 && s.ledger[n] != 0 &&
 		x.spent(t) && t.chain.last <= x.floorOf(s, i) {
-		do(func(a *at) {
+		do(actDrop, 0, func(a *at) {
 			a.s.used.drop++
 			a.s.older[n], a.s.ledger[n], a.k.rev = a.s.ledger[n], 0, 0
 			a.say("takes the series out of the ledger")
@@ -187,7 +186,7 @@ func (x *world) before(a, b uint16) bool {
 func (x *world) ledgerFaults(s *state, out emit) {
 	for n := range x.series {
 		if s.ledger[n] != 0 && s.used.lost < x.faults.lost {
-			x.step(s, out, func(m *state) {
+			x.step(s, out, act{kind: actLedgerLost, n: uint8(n)}, func(m *state) {
 				m.used.lost++
 				m.older[n], m.ledger[n] = 0, 0
 				for j := range m.w {
@@ -198,7 +197,7 @@ func (x *world) ledgerFaults(s *state, out emit) {
 			})
 		}
 		if s.older[n] != s.ledger[n] && s.used.back < x.faults.back {
-			x.step(s, out, func(m *state) {
+			x.step(s, out, act{kind: actLedgerBack, n: uint8(n)}, func(m *state) {
 				m.used.back++
 				m.ledger[n] = m.older[n]
 				for j := range m.w {
@@ -253,7 +252,7 @@ func (x *world) deletable(s *state, key uint8) bool {
 func (x *world) objectFaults(s *state, out emit) {
 	f := &x.faults
 	junk := uint16(0)
-	if f.junk+f.flip > 0 {
+	if f.junk > 0 {
 		junk = x.frame(frame{kind: kindJunk})
 	}
 	for key := range uint8(x.series * maxSeg * 2) {
@@ -262,7 +261,7 @@ func (x *world) objectFaults(s *state, out emit) {
 		if o == 0 {
 			// Bytes of somebody else come first in the next segment's place.
 			if seg > 1 && f.touch > s.used.touch && extOf(key) == 0 && s.obj[keyOf(series, seg-1, 0)] != 0 {
-				x.step(s, out, func(m *state) {
+				x.step(s, out, act{kind: actTouch, arg: key}, func(m *state) {
 					m.used.touch++
 					m.obj[key] = 1
 					m.hurt |= 1 << key
@@ -270,7 +269,7 @@ func (x *world) objectFaults(s *state, out emit) {
 				})
 			}
 			if seg > 1 && s.used.junk < f.junk && extOf(key) == 0 && s.obj[keyOf(series, seg-1, 0)] != 0 {
-				x.step(s, out, func(m *state) {
+				x.step(s, out, act{kind: actJunk, arg: key}, func(m *state) {
 					m.used.junk++
 					m.obj[key] = x.child(1, junk)
 					m.hurt |= 1 << key
@@ -281,7 +280,7 @@ func (x *world) objectFaults(s *state, out emit) {
 			continue
 		}
 		if s.used.junk < f.junk {
-			x.step(s, out, func(m *state) {
+			x.step(s, out, act{kind: actJunk, arg: key}, func(m *state) {
 				m.used.junk++
 				m.hurt |= 1 << key
 				m.obj[key] = x.child(o, junk)
@@ -290,7 +289,7 @@ func (x *world) objectFaults(s *state, out emit) {
 			})
 		}
 		if s.used.del < f.del && x.deletable(s, key) {
-			x.step(s, out, func(m *state) {
+			x.step(s, out, act{kind: actDelete, arg: key}, func(m *state) {
 				m.used.del++
 				x.damage(m, key, 0)
 				m.obj[key] = 0
@@ -300,7 +299,7 @@ func (x *world) objectFaults(s *state, out emit) {
 			})
 		}
 		if s.locked&(1<<key) == 0 && s.used.lock < f.lock {
-			x.step(s, out, func(m *state) {
+			x.step(s, out, act{kind: actLock, arg: key}, func(m *state) {
 				m.used.lock++
 				m.locked |= 1 << key
 				x.say("%s is put under RETENTION", keyName(key))
@@ -312,7 +311,7 @@ func (x *world) objectFaults(s *state, out emit) {
 		for i := range path {
 			_, p := x.last(path[i])
 			if s.used.trunc < f.trunc {
-				x.step(s, out, func(m *state) {
+				x.step(s, out, act{kind: actCut, arg: key, part: uint8(i)}, func(m *state) {
 					m.used.trunc++
 					x.damage(m, key, p)
 					m.obj[key] = max(x.prefix(o, p), 1)
@@ -320,14 +319,13 @@ func (x *world) objectFaults(s *state, out emit) {
 					x.meets(metCut)
 				})
 			}
-			if s.used.flip < f.flip && !x.turning(s, key) {
-				x.step(s, out, func(m *state) {
+			if hit, _ := x.last(path[i]); s.used.flip < f.flip && x.frames[hit].kind != kindJunk && !x.turning(s, key) {
+				x.step(s, out, act{kind: actFlip, arg: key, part: uint8(i)}, func(m *state) {
 					m.used.flip++
-					hit, _ := x.last(path[i])
 					x.damage(m, key, p) // what stands behind is given up with it
 					n := max(x.prefix(o, p), 1)
-					for range x.length(hit) {
-						n = x.child(n, junk)
+					for j := range x.length(hit) {
+						n = x.child(n, x.frame(frame{kind: kindJunk, num: j, prev: hit}))
 					}
 					for _, g := range path[i+1:] {
 						f, _ := x.last(g)
@@ -376,7 +374,7 @@ func (x *world) streamFaults(s *state, out emit) {
 		}
 	}
 	if s.used.rewind < x.faults.rewind {
-		x.step(s, out, func(m *state) {
+		x.step(s, out, act{kind: actRewind}, func(m *state) {
 			m.used.rewind++
 			m.stream = x.rewound
 			for i := range m.w {
@@ -387,7 +385,7 @@ func (x *world) streamFaults(s *state, out emit) {
 		})
 	}
 	if s.used.recreate < x.faults.recreate {
-		x.step(s, out, func(m *state) {
+		x.step(s, out, act{kind: actRecreate}, func(m *state) {
 			m.used.recreate++
 			m.stream = x.recreated
 			m.created++
@@ -409,7 +407,7 @@ func (x *world) vanish(s *state, i int, out emit) {
 		if !waits {
 			continue
 		}
-		x.step(s, out, func(m *state) {
+		x.step(s, out, act{kind: actVanish, w: who, arg: uint8(i)}, func(m *state) {
 			m.used.vanish++
 			m.stream &^= 1 << i
 			x.say("%s VANISHES from the stream", x.names(1<<i))

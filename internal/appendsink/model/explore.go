@@ -51,14 +51,14 @@ var seed = maphash.MakeSeed()
 
 // normalise brings states that do not differ into one form.
 func (x *world) normalise(s *state) {
-	if x.faults.del+x.faults.trunc == 0 {
+	if x.faults.del+x.faults.trunc == 0 && !x.named {
 		for i := range s.orphans {
 			if q := &s.orphans[i]; q.key != 0 && x.depth[s.obj[q.key-1]] > q.pos {
 				*q = request{} // objects do not shrink here: it can only be refused
 			}
 		}
 	}
-	if lessRequest(&s.orphans[1], &s.orphans[0]) {
+	if !x.named && lessRequest(&s.orphans[1], &s.orphans[0]) {
 		s.orphans[0], s.orphans[1] = s.orphans[1], s.orphans[0]
 	}
 	if !x.needsOlder() {
@@ -73,7 +73,7 @@ func (x *world) normalise(s *state) {
 	}
 	// Writers of one configuration are alike.
 	x.perm = [maxWriters]uint8{0, 1, 2}
-	for i := 1; i < x.writers; i++ {
+	for i := 1; i < x.writers && !x.named; i++ {
 		for j := i; j > 0 && x.configs[j] == x.configs[j-1] && bytes.Compare(raw(&s.w[j]), raw(&s.w[j-1])) < 0; j-- {
 			s.w[j], s.w[j-1] = s.w[j-1], s.w[j]
 			x.perm[j], x.perm[j-1] = x.perm[j-1], x.perm[j]

@@ -64,6 +64,10 @@ func (a *at) locate() {
 		return
 	}
 	t := a.t()
+	a.k.within = settling
+	if !found {
+		a.k.within = beginning
+	}
 	a.goForward("lists the segments, and enters " + keyName(t.key))
 }
 
@@ -113,7 +117,8 @@ func (a *at) enterLower(keys []uint8, from *tail) int {
 // lost is series.lost.
 func (a *at) lost() {
 	a.say("%s is gone since it was listed", keyName(a.t().key))
-	a.k.tail, a.k.doubt, a.k.pc = 0, 1, look
+	a.stall()
+	a.k.tail = 0
 }
 
 // firstFrame is series.firstFrame.
@@ -192,9 +197,6 @@ func (a *at) enter(keys []uint8) (found bool, why int) {
 				return false, why
 			case moved:
 				return true, fine
-			case why == fine && (n.chain.num > 0 || a.bug == bugNotesNothing):
-				a.set(n)
-				a.note()
 			}
 			a.set(n)
 		}

@@ -47,6 +47,9 @@ func instances() []*instance {
 		{name: "reads cut", events: row(2), writers: 2, faults: faults{torn: 2, roll: 1}, live: 7},
 		{name: "reads cut, long", long: true, events: row(2), writers: 2, faults: faults{crash: 1, torn: 2, doubt: 1, roll: 1}, live: 31},
 
+		{name: "reads fail", events: row(2), writers: 2, faults: faults{fail: 2, roll: 1, doubt: 1}, live: 7},
+		{name: "reads fail, long", long: true, events: row(2), writers: 2, faults: faults{crash: 1, fail: 2, doubt: 1, junk: 1}, live: 31},
+
 		{name: "bytes change", events: row(2), writers: 2, faults: faults{crash: 1, flip: 1}, live: 7},
 		{name: "bytes change, doubt, roll", events: row(2), writers: 2, faults: faults{doubt: 1, roll: 1, flip: 1}, live: 7},
 		{name: "bytes change, long", long: true, events: row(3), writers: 2, faults: faults{crash: 1, flip: 1}, live: 31},

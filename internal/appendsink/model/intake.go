@@ -42,7 +42,13 @@ func (s *state) highest() uint8 {
 // starts: writer i begins an epoch.
 func (x *world) starts(s *state, i int, out emit) {
 	begin := func(stale, floor bool) {
-		x.step(s, out, func(n *state) { x.start(n, i, stale, floor) })
+		did := act{kind: actStart, w: uint8(i)}
+		if stale {
+			did.arg = 1
+		} else if floor {
+			did.arg = 2
+		}
+		x.step(s, out, did, func(n *state) { x.start(n, i, stale, floor) })
 	}
 	begin(false, false)
 	if x.floors && s.floor > 0 {
@@ -127,6 +133,9 @@ func (x *world) start(s *state, i int, stale, floor bool) {
 		if stale {
 			k.known, k.rev = s.older[n], 0
 		}
+		if t := &x.tails[k.known]; t.chain.seg == 1 && x.depth[t.node] == 0 {
+			k.known = 0 // it says nothing
+		}
 		if k.known != 0 {
 			t := &x.tails[k.known]
 			x.say("knows %s at %d", keyName(t.key), x.depth[t.node])
@@ -155,7 +164,7 @@ func (x *world) lastSeq() uint8 { return x.events[len(x.events)-1].seq }
 func (x *world) intake(s *state, i int, out emit) {
 	w := &s.w[i]
 	if s.used.crash < x.faults.crash {
-		x.step(s, out, func(n *state) {
+		x.step(s, out, act{kind: actCrash, w: uint8(i)}, func(n *state) {
 			x.say("W%d crashes", x.who[i])
 			x.meets(metCrashed)
 			n.used.crash++
@@ -163,19 +172,19 @@ func (x *world) intake(s *state, i int, out emit) {
 		})
 	}
 	if e := x.handable(s, i); e >= 0 {
-		x.step(s, out, func(n *state) { x.hand(n, i, e) })
+		x.step(s, out, act{kind: actHand, w: uint8(i), arg: uint8(e)}, func(n *state) { x.hand(n, i, e) })
 	}
 	if x.ahead > 0 && w.horizon < x.lastSeq() && x.needs(s, i) {
-		x.step(s, out, func(n *state) { x.raise(n, i) })
+		x.step(s, out, act{kind: actRaise, w: uint8(i)}, func(n *state) { x.raise(n, i) })
 	}
 	if f := x.floorOf(s, i); x.floors && f > s.floor && w.inc == s.ctl.inc {
-		x.step(s, out, func(n *state) {
+		x.step(s, out, act{kind: actFloor, w: uint8(i)}, func(n *state) {
 			n.floor = f
 			x.say("W%d writes floor %d", x.who[i], f)
 		})
 	}
 	if x.ahead > 0 && x.atRest(w) && w.horizon > w.handed && s.used.crash < x.faults.crash {
-		x.step(s, out, func(n *state) {
+		x.step(s, out, act{kind: actStop, w: uint8(i)}, func(n *state) {
 			n.used.crash++
 			v := &n.w[i]
 			if w.inc == n.ctl.inc && x.bug != bugDoneForgets {

@@ -39,6 +39,7 @@ const (
 	metDeleted
 	metLocked
 	metTorn
+	metFailed
 	metVanished
 	metPulled
 	metOvertaken
@@ -88,6 +89,7 @@ var metWords = [mets]string{
 	metDeleted:       "objects deleted",
 	metLocked:        "objects closed",
 	metTorn:          "reads cut short",
+	metFailed:        "reads that fail",
 	metVanished:      "events vanished from the stream",
 	metPulled:        "of these on their way to a writer",
 	metOvertaken:     "overtaken events",

@@ -51,7 +51,6 @@ func (a *at) forwardStep(torn uint8) {
 	case shut:
 		a.leave(&t)
 	default:
-		a.note()
 		a.say("reads %s to its end: %s", keyName(t.key), a.objectName(o))
 		a.back()
 	}
@@ -60,7 +59,12 @@ func (a *at) forwardStep(torn uint8) {
 // back: what there is was read; the next append will tell.
 func (a *at) back() {
 	k := a.k
-	k.pc, k.sure = look, 0
+	within, from := k.within, k.from
+	k.pc, k.sure, k.within, k.from = look, 0, 0, 0
+	if t := a.t(); from != 0 && t.key == a.tails[from].key && a.pos(&t) == a.depth[a.tails[from].node] {
+		a.unsettle() // it took no append where it ends
+		return
+	}
 	if k.sealing == 2 && k.known != 0 { // bugCarrySeal
 		t := a.t()
 		f := k.known
@@ -68,7 +72,7 @@ func (a *at) back() {
 		a.send(&t, f, a.pos(&t), t.node)
 		return
 	}
-	if k.batch == 0 && k.doubt == 0 {
+	if k.batch == 0 && within == 0 {
 		a.rest() // a seal that was refused is dropped
 	}
 }
@@ -88,14 +92,16 @@ func (a *at) readSegment(t *tail, o uint16, torn bool) (moved bool, why int) {
 		if at != a.pos(t) || !a.check(&t.chain, t.key, f) {
 			return false, corrupt
 		}
+		c := &a.frames[f]
+		switch {
+		case c.kind == kindData:
+		case end == o && a.child(t.node, f) != o && a.bug != bugFollowsUnproven, end != o && from > 0 && a.bug != bugFollowsInside:
+			return false, corrupt
+		}
 		if why := a.adopt(t, f); why != fine {
 			return false, why
 		}
-		if c := &a.frames[f]; c.kind != kindData {
-			switch {
-			case end == o && t.node != o && a.bug != bugFollowsUnproven, end != o && from > 0 && a.bug != bugFollowsInside:
-				return false, corrupt
-			}
+		if c.kind != kindData {
 			a.say("adopts %s", a.frameName(f))
 			a.meets(metFollowed)
 			a.goOn(t, c.next)
@@ -107,6 +113,7 @@ func (a *at) readSegment(t *tail, o uint16, torn bool) (moved bool, why int) {
 	}
 	t.proven = t.chain
 	a.firm()
+	a.k.note = a.world.tail(*t)
 	return false, fine
 }
 
@@ -153,10 +160,6 @@ func (a *at) rescan(o uint16, torn bool) {
 	case why == newerLife:
 		a.endEpoch(why)
 		return
-	case why == fine:
-		if a.bug == bugNotesNothing {
-			k.note = a.world.tail(n)
-		}
 	}
 	if n.chain.num == 0 {
 		n.chain = known.proven

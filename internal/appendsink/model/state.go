@@ -36,6 +36,12 @@ const (
 	kindJunk // bytes that are no frame
 )
 
+// Reasons of seals, besides size.
+const (
+	sealIdle = iota + 1
+	sealCodec
+)
+
 // frame is the content of a frame; equal content has equal hashes, and so one
 // number. A frame is as long as it has events, others have one byte: lengths
 // coincide often.
@@ -95,6 +101,14 @@ const (
 	wait    // a request is in flight
 )
 
+// An attempt begins with reading forward, and goes on at once, to settle a doubt or
+// where it has looked the series up. If nothing was found and that fails, it is
+// looked up again.
+const (
+	settling = 1 + iota
+	beginning
+)
+
 // request is an append on its way.
 type request struct {
 	key, pos    uint8 // key: +1, 0 is none
@@ -105,7 +119,10 @@ type request struct {
 type sink struct {
 	pc, sure, doubt, sealing, rev uint8
 	newest                        uint8
+	within                        uint8 // what an attempt reads forward for before it goes on
+	_                             uint8
 	tail, known, note, ahead      uint16 // numbers in the tables, 0: none
+	from                          uint16 // the tail that an append was refused at
 	batch, queue, found, over     mask
 	fresh                         mask // of found and over: since the tail was proven last
 	unsure                        uint16
@@ -142,7 +159,7 @@ type faults struct {
 	lock, lost, back, stale  uint8
 	vanish, rewind, recreate uint8
 	torn, garble, switched   uint8
-	drop, touch              uint8
+	drop, touch, fail        uint8
 }
 
 // state is everything. It is comparable, and has no pointers.
@@ -189,6 +206,9 @@ type world struct {
 	cut  bool   // a bound of the representation was met
 	talk bool   // say what happens
 	said string // the last transition
+	did  act    // likewise
+
+	named bool // writers keep their places, and late requests stay
 }
 
 type objects struct {
