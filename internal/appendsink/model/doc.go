@@ -21,6 +21,9 @@
 //	            WithHorizon, Done, NewIncarnation
 //	check.go    internal/archive: the walk; and the invariants
 //
+// That they do what the code does is not only said here: twin_test.go walks the model
+// and the real sinks through the same steps, and says what these walks do not reach.
+//
 // A step is what lies between two requests to the store. An append takes effect
 // at a step of its own, so that it can be refused, be applied with the answer
 // lost, or arrive when its writer has long given it up. Head and the read behind
