@@ -145,7 +145,9 @@ func (s *Server) parse(hr *http.Request) (*request, error) {
 		return r, invalidName(path)
 	}
 	r.op = r.route().op
-	if r.bucket != "" && !validBucket(r.bucket) {
+	// A key without a bucket is not to be taken for a request to the service: what
+	// is signed names it with its bucket only.
+	if (r.bucket != "" || r.key != "") && !validBucket(r.bucket) {
 		return r, errorf(400, "InvalidBucketName", "The specified bucket is not valid.", "0015-00000001", [2]string{"BucketName", r.bucket})
 	}
 	if r.key != "" && !validKey(r.key) {
