@@ -65,7 +65,7 @@ func newConsumer(st *stream, cfg jetstream.ConsumerConfig) *consumer {
 	from := st.first
 	switch cfg.DeliverPolicy {
 	case jetstream.DeliverByStartSequencePolicy:
-		from = max(cfg.OptStartSeq, 1)
+		from = min(max(cfg.OptStartSeq, st.first), st.last+1)
 	case jetstream.DeliverNewPolicy:
 		from = st.last + 1
 	case jetstream.DeliverLastPerSubjectPolicy:
@@ -181,7 +181,8 @@ func (o *consumer) next(reply string, body []byte) {
 	}
 	o.run()
 	if r.NoWait && slices.Contains(o.waiting, p) {
-		o.end(p, "404 No Messages")
+		o.drop(p)
+		s.send(reply, "", []byte("NATS/1.0 404 No Messages\r\n\r\n"), nil)
 	}
 	o.rest()
 }
