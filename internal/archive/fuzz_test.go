@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	"ossuary/internal/control"
+	"ossuary/internal/event"
 	"ossuary/internal/object/objecttest"
 )
 
@@ -70,4 +72,69 @@ func FuzzControlLog(f *testing.F) {
 			t.Fatal("looking again is another thing")
 		}
 	})
+}
+
+// FuzzDamage changes a segment somewhere; the store's checksum is that of what then
+// stands there. Verify calls the archive damaged unless every event is still
+// there, and whatever cat yields was archived so, in this order.
+func FuzzDamage(f *testing.F) {
+	for codec := range codecs {
+		f.Add(uint8(codec), uint8(0), uint16(700), uint16(1), []byte("x"))
+		f.Add(uint8(codec), uint8(1), uint16(9000), uint16(0), []byte("junk"))
+		f.Add(uint8(codec), uint8(0), uint16(0), uint16(9000), []byte{})
+		f.Add(uint8(codec), uint8(1), uint16(100), uint16(9000), []byte("\n"))
+	}
+	f.Fuzz(func(t *testing.T, codec, which uint8, at, cut uint16, put []byte) {
+		b := newBuilder(t, codecs[int(codec)%len(codecs)])
+		eu := b.open("orders/eu")
+		eu.put(1, 2).put(3)
+		eu.seal().put(4, 5)
+		b.tally(5, 5, 0)
+		want := lines(t, b)
+		var segments []string
+		for _, key := range b.st.Keys() {
+			if _, _, _, ok := event.ParseKey(b.prefix, key); ok {
+				segments = append(segments, key)
+			}
+		}
+		key := segments[int(which)%len(segments)]
+		p := b.st.Bytes(key)
+		from := min(int(at), len(p))
+		to := min(from+int(cut), len(p))
+		q := slices.Concat(p[:from], put, p[to:])
+		b.st.Replace(key, q)
+		opt := b.options()
+		opt.Ledger = nil
+		damaged := verify(t, opt).Result == Damaged
+		got := lines(t, b)
+		if !damaged && !slices.Equal(got, want) {
+			t.Fatalf("called whole, and holds %q", got)
+		}
+		if slices.Equal(p, q) && damaged {
+			t.Fatal("called damaged")
+		}
+		rest := want
+		for _, line := range got {
+			i := slices.Index(rest, line)
+			if i < 0 {
+				t.Fatalf("cat yields %q of %q", got, want)
+			}
+			rest = rest[i+1:]
+		}
+	})
+}
+
+// lines are the events that cat yields, as far as it comes.
+func lines(t *testing.T, b *builder) (out []string) {
+	for r, err := range Cat(t.Context(), b.st, b.prefix, "", Selection{}) {
+		if err != nil {
+			continue
+		}
+		p, err := AppendRecord(nil, AsEnvelope, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		out = append(out, string(p))
+	}
+	return out
 }
