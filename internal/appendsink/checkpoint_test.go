@@ -1,7 +1,11 @@
 package appendsink
 
 import (
+	"context"
+	"errors"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"ossuary/internal/ledger"
 )
@@ -52,4 +56,20 @@ func TestSealedSeriesStaysUntilTheFloor(t *testing.T) {
 		}
 		floor++
 	}
+}
+
+// Who waits until another round of checkpoints is through, which may wait for the
+// server, can be called off.
+func TestFlushEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		point := &newWorld(t, 0, 1).lane().newSet().point
+		if err := point.round.Acquire(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := point.flush(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("ended by: %v", err)
+		}
+	})
 }

@@ -1,11 +1,16 @@
 package intake
 
 import (
+	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/semaphore"
+
+	"ossuary/internal/ledger"
 )
 
 func TestContiguity(t *testing.T) {
@@ -129,4 +134,23 @@ func TestConsumerName(t *testing.T) {
 	if got := l.consumerName("7"); got != "ossuary-prod-ORDERS_eu-0-host_a-7" {
 		t.Error(got)
 	}
+}
+
+// Who waits for another request about the lease, which may wait for the server,
+// can be called off.
+func TestRenewalEndsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := &lease{turn: semaphore.NewWeighted(1)}
+		if err := l.turn.Acquire(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := l.write(ctx, func(*ledger.Lane) {}); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("renewing ended by: %v", err)
+		}
+		if err := l.raiseEpoch(ctx, 2); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("raising the epoch ended by: %v", err)
+		}
+	})
 }
