@@ -17,6 +17,13 @@ import (
 // MaxSize is the size in bytes past which OSS takes no append (5 GB).
 const MaxSize = 5_000_000_000
 
+// What OSS takes as the limit of a request's traffic: 30 KiB/s to 100 MiB/s, in
+// bits a second.
+const (
+	MinTrafficLimit = 245_760
+	MaxTrafficLimit = 838_860_800
+)
+
 var ecma = crc64.MakeTable(crc64.ECMA)
 
 // CRC64 extends crc, the CRC-64/XZ (ECMA-182, reflected) of some prefix, over p.
@@ -48,11 +55,24 @@ type Entry struct {
 }
 
 // Create holds what is sent with the append that creates an object (position 0)
-// and with no other.
+// and with no other. What is empty is not sent; the store then does as it does by
+// itself, or as the bucket says.
 type Create struct {
-	ContentType     string
-	ContentEncoding string
-	Meta            map[string]string // x-oss-meta-*
+	ContentType        string
+	ContentEncoding    string
+	ContentDisposition string
+	CacheControl       string
+	Expires            time.Time // of copies in caches, not of the object
+
+	StorageClass   string // Standard, IA, Archive
+	ACL            string // default, private, public-read, public-read-write
+	Encryption     string // AES256, KMS, SM4
+	DataEncryption string // with KMS: SM4 instead of AES-256
+	// ForbidOverwrite is no guard where versioning is on; position 0 is one anywhere.
+	ForbidOverwrite bool
+
+	Meta map[string]string // x-oss-meta-*
+	Tags map[string]string
 }
 
 // Kind says what a failed operation means to its caller.

@@ -20,11 +20,12 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 
 	"github.com/aliyun/aliyun-oss-go-sdk/oss"
+
+	"ossuary/internal/object"
 )
 
 const (
@@ -45,6 +46,9 @@ const (
 
 	defaultMaxConns = 128
 )
+
+// ProxyFromEnvironment is the value of Options.Proxy for what the environment says.
+const ProxyFromEnvironment = "environment"
 
 // Credentials of a request; SecurityToken is for temporary ones (STS).
 type Credentials struct{ AccessKeyID, AccessKeySecret, SecurityToken string }
@@ -71,10 +75,26 @@ type Options struct {
 
 	ConnectTimeout time.Duration // of the dial; 0: 10 s
 	// Timeout bounds an append, head or page of a listing in full (an append is
-	// granted a second more for every 128 KiB), and for a read the wait for its
-	// answer and for each next piece of it. 0: 60 s.
+	// granted a second more for every 128 KiB, or what TrafficLimit lets through in
+	// a second), and for a read the wait for its answer and for each next piece of
+	// it. 0: 60 s.
 	Timeout  time.Duration
 	MaxConns int // connections kept and used at once; 0: 128
+	// CA is a PEM file of authorities to trust besides the system's.
+	CA string
+	// Proxy is the URL of a proxy (http, https, socks5), "environment" for those
+	// of HTTPS_PROXY, HTTP_PROXY and NO_PROXY, or "" for none.
+	Proxy string
+
+	// Create goes with every object that is created; where an append's own Create
+	// says something else, that counts.
+	Create object.Create
+	// ContentMD5 sends the MD5 of each append, which the service compares before
+	// it takes the bytes. The CRC-64 in its answer says the same, but afterwards.
+	ContentMD5 bool
+	// TrafficLimit makes the service take and give no more than so many bits a
+	// second in each append; 0: as they come. See object.MinTrafficLimit.
+	TrafficLimit int64
 
 	UserAgent string // "" for ossuary
 }
@@ -95,6 +115,9 @@ func New(o Options) (*Client, error) {
 	host, err := endpointHost(&o.Endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("endpoint %q: %w", o.Endpoint, err)
+	}
+	if strings.HasPrefix(host, "s3.") && strings.HasSuffix(host, ".aliyuncs.com") {
+		return nil, fmt.Errorf("endpoint %q speaks the protocol of S3, which has no appends: give %s", o.Endpoint, strings.TrimPrefix(host, "s3."))
 	}
 	if o.Bucket != "" && strings.HasPrefix(host, o.Bucket+".oss-") {
 		return nil, fmt.Errorf("endpoint %q already carries the bucket: give %s", o.Endpoint, strings.TrimPrefix(host, o.Bucket+"."))
@@ -127,7 +150,7 @@ func New(o Options) (*Client, error) {
 	case "", "v4":
 		o.AuthVersion = "v4"
 		if o.Region == "" {
-			if o.Region, err = deriveRegion(host, pathStyle); err != nil {
+			if o.Region, err = deriveRegion(o.Endpoint, pathStyle); err != nil {
 				return nil, err
 			}
 		}
@@ -152,7 +175,14 @@ func New(o Options) (*Client, error) {
 		o.UserAgent = "ossuary"
 	}
 
-	transport := newTransport(o)
+	if l := o.TrafficLimit; l != 0 && (l < object.MinTrafficLimit || l > object.MaxTrafficLimit) {
+		return nil, fmt.Errorf("traffic limit of %d bits a second: %d to %d", l, int64(object.MinTrafficLimit), int64(object.MaxTrafficLimit))
+	}
+
+	transport, err := newTransport(o)
+	if err != nil {
+		return nil, err
+	}
 	client, err := oss.New(o.Endpoint, "", "",
 		oss.HTTPClient(&http.Client{
 			Transport: noting{transport},
@@ -183,31 +213,6 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Region returns the region that requests are signed for.
 func (c *Client) Region() string { return c.opt.Region }
-
-// newTransport makes our own transport in place of the SDK's, because the SDK's
-// unpacks objects with Content-Encoding gzip while they are read (which changes
-// their bytes and lengths), dials without the request's context, counts its
-// timeouts in whole seconds, and does not see HTTPS_PROXY. The price is that
-// every setting of the SDK that is about connections is without effect and is
-// made here.
-func newTransport(o Options) *http.Transport {
-	dialer := &net.Dialer{Timeout: o.ConnectTimeout, KeepAlive: 30 * time.Second}
-	return &http.Transport{
-		Proxy:               http.ProxyFromEnvironment, // never for localhost
-		DialContext:         dialer.DialContext,
-		TLSHandshakeTimeout: o.ConnectTimeout,
-		// Nothing else bounds the wait for the answer to a read.
-		ResponseHeaderTimeout: 0, // the context of the request does, see withTimeout
-		DisableCompression:    true,
-		ForceAttemptHTTP2:     false, // OSS speaks HTTP/1.1
-		MaxIdleConns:          o.MaxConns,
-		MaxIdleConnsPerHost:   o.MaxConns,
-		MaxConnsPerHost:       o.MaxConns,
-		IdleConnTimeout:       idleTimeout,
-		WriteBufferSize:       64 << 10,
-		ReadBufferSize:        64 << 10,
-	}
-}
 
 // provider gives the SDK its credentials.
 type provider struct{ get func() (Credentials, error) }
@@ -243,6 +248,7 @@ func (p provider) GetCredentialsE() (oss.Credentials, error) {
 type answer struct {
 	status int // 0: no response came
 	header http.Header
+	needs  string // permissions that the request needs besides the usual ones
 }
 
 type answerKey struct{}
@@ -300,32 +306,30 @@ func isLocal(host string) bool {
 	return net.ParseIP(host) != nil || host == "localhost" || !strings.Contains(host, ".")
 }
 
-var standardEndpoint = []*regexp.Regexp{
-	regexp.MustCompile(`^(?:vpc100-)?oss-([a-z]+-[a-z0-9-]+?)(?:-internal)?\.aliyuncs\.com$`),
-	regexp.MustCompile(`^([a-z]+-[a-z0-9-]+?)(?:-internal)?\.oss\.aliyuncs\.com$`), // dual stack
-}
-
 // deriveRegion returns the region in a standard endpoint's name. Path style
 // means an emulator; those take any region or say which they want.
-func deriveRegion(host string, pathStyle bool) (string, error) {
-	if !strings.HasPrefix(host, "oss-accelerate") {
-		for _, re := range standardEndpoint {
-			if m := re.FindStringSubmatch(host); m != nil {
-				return m[1], nil
-			}
-		}
-	}
-	if pathStyle {
+func deriveRegion(endpoint string, pathStyle bool) (string, error) {
+	region := object.Region(endpoint)
+	switch {
+	case region != "":
+		return region, nil
+	case pathStyle:
 		return "cn-hangzhou", nil
+	case object.Accelerates(endpoint):
+		return "", fmt.Errorf("no region, and the accelerating endpoint %s leads to any: set it to the bucket's, e.g. cn-hangzhou", endpoint)
 	}
-	return "", fmt.Errorf("no region, and none can be read from the endpoint %s: set it to the bucket's, e.g. cn-hangzhou", host)
+	return "", fmt.Errorf("no region, and none can be read from the endpoint %s: set it to the bucket's, e.g. cn-hangzhou", endpoint)
 }
 
 // withTimeout bounds a whole request with a body of n bytes, and returns where
 // its response will be noted.
 func (c *Client) withTimeout(ctx context.Context, n int) (context.Context, context.CancelFunc, *answer) {
 	a := &answer{}
-	d := c.opt.Timeout + time.Duration(n/slowest)*time.Second
+	rate := int64(slowest)
+	if c.opt.TrafficLimit > 0 {
+		rate = min(rate, c.opt.TrafficLimit/8)
+	}
+	d := c.opt.Timeout + time.Duration(int64(n)/rate)*time.Second
 	ctx, cancel := context.WithTimeout(context.WithValue(ctx, answerKey{}, a), d)
 	return ctx, cancel, a
 }

@@ -33,6 +33,7 @@ const (
 //	NoSuchKey                  NotFound
 //	NoSuchBucket and 401, 403  Refused       a person must mend it
 //	RequestTimeout (a 400)     InDoubt       the body came too slowly
+//	InvalidDigest              InDoubt       the body changed on its way: sent again it may arrive
 //	throttling codes           Throttled
 //	5xx, 408, unknown 409      InDoubt
 //	other 4xx                  Invalid
@@ -58,6 +59,7 @@ var kinds = map[string]object.Kind{
 	"InvalidObjectState":    object.Refused, // archived: restore it first
 
 	"RequestTimeout":     object.InDoubt,
+	"InvalidDigest":      object.InDoubt,
 	"InternalError":      object.InDoubt,
 	"ServiceUnavailable": object.InDoubt,
 
@@ -129,7 +131,7 @@ func (c *Client) fail(op, key string, position int64, a *answer, err error) erro
 			e.Length = n
 		}
 	}
-	e.Hint = c.hint(e, se)
+	e.Hint = c.hint(e, se, a)
 	return e
 }
 
@@ -178,7 +180,7 @@ func (c *Client) kindOf(e *object.Error, position int64, a *answer) object.Kind 
 }
 
 // hint says what a person can do about the error.
-func (c *Client) hint(e *object.Error, se oss.ServiceError) string {
+func (c *Client) hint(e *object.Error, se oss.ServiceError, a *answer) string {
 	switch e.Code {
 	case "NoSuchBucket":
 		return fmt.Sprintf("create the bucket %s in region %s, or correct its name or the endpoint", c.opt.Bucket, c.opt.Region)
@@ -187,6 +189,9 @@ func (c *Client) hint(e *object.Error, se oss.ServiceError) string {
 	case "SignatureDoesNotMatch":
 		return "check the access key secret and the region (requests are signed for " + c.region() + ")" + c.v1Hint()
 	case "RequestTimeTooSkewed":
+		if skew, ok := a.skew(time.Now()); ok && skew != 0 {
+			return fmt.Sprintf("this machine's clock is more than 15 minutes off, the service's says %s: set it", skewText(skew))
+		}
 		return "this machine's clock is more than 15 minutes off: set it"
 	case "SecurityTokenExpired", "InvalidSecurityToken":
 		return "the temporary credentials have expired or do not belong together: renew them"
@@ -204,7 +209,16 @@ func (c *Client) hint(e *object.Error, se oss.ServiceError) string {
 		if se.Endpoint != "" && !strings.Contains(c.opt.Endpoint, se.Endpoint) {
 			return "the bucket lies in another region: use the endpoint " + se.Endpoint
 		}
+		if a.needs != "" {
+			return "the access key needs oss:PutObject, oss:GetObject and oss:ListObjects on the bucket, and for what is set at the objects " + a.needs + c.v1Hint()
+		}
 		return "the access key needs oss:PutObject, oss:GetObject and oss:ListObjects on the bucket" + c.v1Hint()
+	case "KmsServiceNotEnabled":
+		return "turn on KMS for the account, or encrypt with AES256"
+	case "InvalidEncryptionAlgorithmError":
+		return "the region does not know this way of encrypting: use AES256 or KMS"
+	case "InvalidDigest":
+		return "the bytes changed on their way: is there something in between that rewrites requests?"
 	}
 	switch {
 	case e.Status >= 300 && e.Status < 400:
@@ -253,4 +267,12 @@ func (c *Client) v1Hint() string {
 		return "; V1 signatures are refused for new accounts and buckets: use v4"
 	}
 	return ""
+}
+
+// skewText says how far the service's clock is ahead of ours.
+func skewText(skew time.Duration) string {
+	if skew < 0 {
+		return (-skew).String() + " earlier"
+	}
+	return skew.String() + " later"
 }

@@ -3,7 +3,8 @@ package objectstore
 import (
 	"bytes"
 	"context"
-	"encoding/xml"
+	"crypto/md5" //nolint:gosec // what the service asks for
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -36,16 +37,20 @@ func (c *Client) Append(ctx context.Context, key string, position int64, body []
 		r = bytes.NewReader(body)
 	}
 	options := []oss.Option{oss.WithContext(ctx)}
-	if create != nil && position == 0 {
-		if create.ContentType != "" {
-			options = append(options, oss.ContentType(create.ContentType))
+	if c.opt.ContentMD5 && len(body) > 0 {
+		sum := md5.Sum(body)
+		options = append(options, oss.ContentMD5(base64.StdEncoding.EncodeToString(sum[:])))
+	}
+	if c.opt.TrafficLimit > 0 {
+		options = append(options, oss.TrafficLimitHeader(c.opt.TrafficLimit))
+	}
+	if position == 0 {
+		at := c.opt.Create
+		if create != nil {
+			at = over(at, *create)
 		}
-		if create.ContentEncoding != "" {
-			options = append(options, oss.ContentEncoding(create.ContentEncoding))
-		}
-		for name, value := range create.Meta {
-			options = append(options, oss.Meta(name, value))
-		}
+		options = append(options, headers(at)...)
+		a.needs = needs(at)
 	}
 	// DoAppendObject, since AppendObject hides the position that was committed
 	// whenever it also has an error.
@@ -73,16 +78,30 @@ func noKey(op string) error {
 	return &object.Error{Op: op, Kind: object.Invalid, Length: -1, Message: "the object's key is empty"}
 }
 
-// Head returns what the service knows of the object.
-func (c *Client) Head(ctx context.Context, key string) (object.Info, error) {
+// Header returns all that the service says of the object, as it says it.
+func (c *Client) Header(ctx context.Context, key string) (http.Header, error) {
+	h, _, err := c.header(ctx, key)
+	return h, err
+}
+
+func (c *Client) header(ctx context.Context, key string) (http.Header, *answer, error) {
 	if key == "" {
-		return object.Info{}, noKey("head")
+		return nil, nil, noKey("head")
 	}
 	ctx, cancel, a := c.withTimeout(ctx, 0)
 	defer cancel()
 	h, err := c.bucket.GetObjectDetailedMeta(key, oss.WithContext(ctx))
 	if err != nil {
-		return object.Info{}, c.fail("head", key, -1, a, err)
+		return nil, a, c.fail("head", key, -1, a, err)
+	}
+	return h, a, nil
+}
+
+// Head returns what the service knows of the object.
+func (c *Client) Head(ctx context.Context, key string) (object.Info, error) {
+	h, a, err := c.header(ctx, key)
+	if err != nil {
+		return object.Info{}, err
 	}
 	if a.status != http.StatusOK {
 		return object.Info{}, c.fail("head", key, -1, a, fmt.Errorf("answered with %d instead of 200", a.status))
@@ -325,47 +344,4 @@ func (c *Client) listPage(ctx context.Context, prefix, token string) (oss.ListOb
 		return page, c.fail("list", prefix, -1, a, errors.New("the answer is no listing"))
 	}
 	return page, nil
-}
-
-// Bucket is what the service says about the bucket.
-type Bucket struct {
-	Name, Location, ExtranetEndpoint, IntranetEndpoint string
-	StorageClass, ACL                                  string
-	Versioning                                         string // Enabled, Suspended or ""
-	Created                                            time.Time
-}
-
-// BucketInfo asks for the bucket; it needs oss:GetBucketInfo, which writing and
-// reading do not.
-func (c *Client) BucketInfo(ctx context.Context) (Bucket, error) {
-	ctx, cancel, a := c.withTimeout(ctx, 0)
-	defer cancel()
-	// Not Client.GetBucketInfo, which drops the context.
-	resp, err := c.bucket.Do("GET", "", map[string]any{"bucketInfo": nil}, []oss.Option{oss.WithContext(ctx)}, nil, nil)
-	if err != nil {
-		return Bucket{}, c.fail("bucket info", c.opt.Bucket, -1, a, err)
-	}
-	defer resp.Body.Close()
-	var res oss.GetBucketInfoResult
-	if err := xml.NewDecoder(resp.Body).Decode(&res); err != nil {
-		return Bucket{}, c.fail("bucket info", c.opt.Bucket, -1, a, fmt.Errorf("reading the answer: %w", err))
-	}
-	b := res.BucketInfo
-	return Bucket{
-		Name: b.Name, Location: b.Location, ExtranetEndpoint: b.ExtranetEndpoint, IntranetEndpoint: b.IntranetEndpoint,
-		StorageClass: b.StorageClass, ACL: b.ACL, Versioning: b.Versioning, Created: b.CreationDate,
-	}, nil
-}
-
-// CreateBucket creates the bucket, private and of the standard class. One that
-// is there already and is ours is no error; somebody else's is Refused.
-func (c *Client) CreateBucket(ctx context.Context) error {
-	ctx, cancel, a := c.withTimeout(ctx, 0)
-	defer cancel()
-	body := []byte(`<?xml version="1.0" encoding="UTF-8"?><CreateBucketConfiguration><StorageClass>Standard</StorageClass></CreateBucketConfiguration>`)
-	resp, err := c.bucket.Do("PUT", "", map[string]any{}, []oss.Option{oss.WithContext(ctx), oss.ContentType("application/xml")}, bytes.NewReader(body), nil)
-	if err != nil {
-		return c.fail("create bucket", c.opt.Bucket, -1, a, err)
-	}
-	return resp.Body.Close()
 }

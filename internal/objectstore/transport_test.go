@@ -1,0 +1,129 @@
+package objectstore
+
+import (
+	"encoding/pem"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"ossuary/internal/object"
+	"ossuary/internal/ossemu"
+	"ossuary/internal/ossemu/ossemutest"
+)
+
+// An authority of one's own is trusted when it is named, and only then.
+func TestOwnAuthority(t *testing.T) {
+	s := ossemutest.Start(t, ossemu.Options{Region: ossemutest.Region})
+	srv := httptest.NewTLSServer(s.Handler())
+	defer srv.Close()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	trusting := newClient(t, s, func(o *Options) { o.Endpoint, o.CA = srv.URL, ca })
+	if _, err := trusting.Append(t.Context(), "k", 0, []byte("a"), nil); err != nil {
+		t.Fatal(err)
+	}
+	_, err := newClient(t, s, func(o *Options) { o.Endpoint = srv.URL }).Append(t.Context(), "k", 1, []byte("a"), nil)
+	var e *object.Error
+	if !errors.As(err, &e) || e.Kind != object.InDoubt || !strings.Contains(e.Hint, "certificate is not trusted") {
+		t.Errorf("%v", err)
+	}
+	if err := os.WriteFile(ca, []byte("no certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{ca, ca + ".missing"} {
+		if _, err := New(Options{Endpoint: srv.URL, Bucket: "bucket", AccessKeyID: "a", AccessKeySecret: "b", CA: file}); err == nil {
+			t.Errorf("%s is taken", file)
+		}
+	}
+}
+
+// proxy is an HTTP proxy that leads every name to one server.
+func proxy(t *testing.T, to string) (address string, hosts *atomic.Pointer[string], asked *atomic.Int32) {
+	t.Helper()
+	hosts, asked = &atomic.Pointer[string]{}, &atomic.Int32{}
+	target, err := url.Parse(to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := httptest.NewServer(&httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		asked.Add(1)
+		host := r.In.Host
+		hosts.Store(&host)
+		r.Out.URL.Scheme, r.Out.URL.Host, r.Out.Host = "http", target.Host, host
+	}})
+	t.Cleanup(srv.Close)
+	return srv.URL, hosts, asked
+}
+
+// Through a proxy, with the bucket in the host name as the real service has it.
+func TestProxy(t *testing.T) {
+	s := ossemutest.Start(t, ossemu.Options{Region: ossemutest.Region, Domain: "oss.test"})
+	address, host, asked := proxy(t, s.Endpoint)
+	c := newClient(t, s, func(o *Options) { o.Endpoint, o.Proxy = "http://oss.test", address })
+	for i := range int64(3) {
+		if _, err := c.Append(t.Context(), "dir/k", i, []byte("a"), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if asked.Load() != 3 || *host.Load() != ossemutest.Bucket+".oss.test" {
+		t.Errorf("%d requests, the last to %s", asked.Load(), *host.Load())
+	}
+	if info, err := newClient(t, s, nil).Head(t.Context(), "dir/k"); err != nil || info.Length != 3 {
+		t.Errorf("%+v, %v", info, err)
+	}
+	for _, bad := range []string{"localhost:3128", "ftp://h:1", "http://", "http://user:secret@%zz"} {
+		_, err := New(Options{Endpoint: "127.0.0.1:1", Bucket: "bucket", AccessKeyID: "a", AccessKeySecret: "b", Proxy: bad})
+		if err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
+
+// What the environment says about proxies counts only where that was asked for.
+func TestProxyOfTheEnvironment(t *testing.T) {
+	o := Options{Endpoint: "oss-cn-hangzhou.aliyuncs.com", Bucket: "bucket", AccessKeyID: "a", AccessKeySecret: "b"}
+	for _, asked := range []bool{false, true} {
+		if asked {
+			o.Proxy = ProxyFromEnvironment
+		}
+		c, err := New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (c.http.Proxy != nil) != asked {
+			t.Errorf("asked %t: the transport has a proxy: %t", asked, c.http.Proxy != nil)
+		}
+	}
+}
+
+// At a domain of one's own the bucket stands nowhere in the URL, and is signed.
+func TestOwnDomain(t *testing.T) {
+	type got struct{ host, path string }
+	var last atomic.Pointer[got]
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		last.Store(&got{r.Host, r.URL.Path})
+		w.Header().Set("X-Oss-Next-Append-Position", "1")
+		w.Header().Set("X-Oss-Hash-Crc64ecma", "1")
+	}))
+	defer srv.Close()
+	address, _, _ := proxy(t, srv.URL)
+	c, err := New(Options{Endpoint: "http://archive.example.com", CNAME: true, Region: "cn-hangzhou", Bucket: "bucket", AccessKeyID: "a", AccessKeySecret: "b", Proxy: address})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Append(t.Context(), "dir/k", 0, []byte("a"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if g := *last.Load(); g.host != "archive.example.com" || g.path != "/dir/k" {
+		t.Errorf("%+v", g)
+	}
+}
