@@ -16,6 +16,7 @@ type Config struct {
 	Archive  Archive  `yaml:"archive"`
 	NATS     NATS     `yaml:"nats"`
 	OSS      OSS      `yaml:"oss"`
+	Objects  Objects  `yaml:"objects"`
 	Sources  []Source `yaml:"sources"`
 	Defaults Defaults `yaml:"defaults"`
 	Limits   Limits   `yaml:"limits"`
@@ -69,12 +70,63 @@ type OSS struct {
 	AccessKeySecretFile string        `yaml:"access_key_secret_file"`
 	SecurityToken       string        `yaml:"security_token" secret:"true"`
 	SecurityTokenFile   string        `yaml:"security_token_file"`
+	Credentials         Credentials   `yaml:"credentials"`
 	PathStyle           string        `yaml:"path_style"` // auto, true, false
 	CNAME               bool          `yaml:"cname"`
+	TLS                 Authorities   `yaml:"tls"`
+	Proxy               string        `yaml:"proxy"` // "" for none, environment, or a URL
 	Timeout             time.Duration `yaml:"timeout"`
 	ConnectTimeout      time.Duration `yaml:"connect_timeout"`
 	AuthVersion         string        `yaml:"auth_version"` // v4, v1
+	ContentMD5          bool          `yaml:"content_md5"`
+	TrafficLimit        int64         `yaml:"traffic_limit"` // bits a second in each append; 0: none
 	CreateBucket        bool          `yaml:"create_bucket"`
+}
+
+// Authorities are trusted besides the system's.
+type Authorities struct {
+	CA string `yaml:"ca"` // path of a PEM file
+}
+
+// Credentials say where the keys come from, where they do not stand in the
+// settings access_key_id and so on, and which role is taken on with them.
+type Credentials struct {
+	From string `yaml:"from"` // auto, file, ecs, oidc
+	File string `yaml:"file"` // JSON as STS answers it
+
+	RoleName            string        `yaml:"role_name"` // ecs: of the instance; "": the one it has
+	RoleARN             string        `yaml:"role_arn"`  // taken on with the keys; with oidc by the token
+	RoleSessionName     string        `yaml:"role_session_name"`
+	RoleSessionDuration time.Duration `yaml:"role_session_duration"`
+	ExternalID          string        `yaml:"external_id"`
+	Policy              string        `yaml:"policy"` // JSON, narrows what the role may
+	OIDCProviderARN     string        `yaml:"oidc_provider_arn"`
+	OIDCTokenFile       string        `yaml:"oidc_token_file"`
+	STSEndpoint         string        `yaml:"sts_endpoint"`
+}
+
+// Objects are the properties that segments are created with. What is empty is not
+// sent: the store then does as it does by itself, or as the bucket says.
+type Objects struct {
+	StorageClass         string            `yaml:"storage_class"`          // Standard, IA, Archive
+	ServerSideEncryption string            `yaml:"server_side_encryption"` // AES256, KMS, SM4
+	DataEncryption       string            `yaml:"data_encryption"`        // with KMS: SM4
+	ACL                  string            `yaml:"acl"`
+	ContentType          string            `yaml:"content_type"`
+	ContentEncoding      string            `yaml:"content_encoding"` // gzip
+	ContentDisposition   string            `yaml:"content_disposition"`
+	CacheControl         string            `yaml:"cache_control"`
+	Expires              Moment            `yaml:"expires"`
+	ForbidOverwrite      bool              `yaml:"forbid_overwrite"`
+	Metadata             map[string]string `yaml:"metadata"`
+	Tagging              map[string]string `yaml:"tagging"`
+}
+
+// RouteObjects are properties that one route's segments have besides or instead.
+type RouteObjects struct {
+	StorageClass string            `yaml:"storage_class"`
+	Metadata     map[string]string `yaml:"metadata"` // added to objects.metadata
+	Tagging      map[string]string `yaml:"tagging"`  // added to objects.tagging
 }
 
 // Source is one stream and what becomes of its events.
@@ -117,6 +169,8 @@ type Route struct {
 	Audit    bool     `yaml:"audit"`
 	Flush    Flush    `yaml:"flush"`
 	Roll     Roll     `yaml:"roll"`
+
+	Objects RouteObjects `yaml:"objects"`
 }
 
 // Flush says when a batch is sent: whichever comes first.

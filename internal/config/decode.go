@@ -187,6 +187,8 @@ func (d *decoder) value(n ast.Node, dst reflect.Value, path, unit string) {
 		d.structure(n, dst, path, p)
 	case k == reflect.Slice:
 		d.list(n, dst, path, unit, p)
+	case k == reflect.Map:
+		d.texts(n, dst, path, p)
 	default:
 		d.scalar(n, dst, path, unit, p)
 	}
@@ -234,6 +236,23 @@ func fieldIndex(t reflect.Type, name string) int {
 		}
 	}
 	return -1
+}
+
+// texts reads a mapping of names of the user's own.
+func (d *decoder) texts(n ast.Node, dst reflect.Value, path string, p place) {
+	if n.Type() != ast.MappingType && n.Type() != ast.MappingValueType {
+		d.report(path, p, "this wants names with values", "write them below it, indented, as in team: payments")
+		return
+	}
+	out := reflect.MakeMap(dst.Type())
+	for _, kv := range d.pairs(n, path) {
+		v := reflect.New(dst.Type().Elem()).Elem()
+		d.value(kv.value, v, path+"."+kv.name, "")
+		out.SetMapIndex(reflect.ValueOf(kv.name), v)
+	}
+	if out.Len() > 0 {
+		dst.Set(out)
+	}
 }
 
 // list reads a sequence; a single text stands for a list of it.

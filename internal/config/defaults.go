@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"ossuary/internal/object"
 	"ossuary/internal/router"
 )
 
@@ -64,7 +65,10 @@ func (c *Config) completeEmbedded() {
 func base() *Config {
 	return &Config{
 		NATS: NATS{Name: "ossuary"},
-		OSS:  OSS{PathStyle: "auto", AuthVersion: "v4", Timeout: time.Minute, ConnectTimeout: 5 * time.Second},
+		OSS: OSS{
+			PathStyle: "auto", AuthVersion: "v4", Timeout: time.Minute, ConnectTimeout: 5 * time.Second,
+			Credentials: Credentials{From: "auto", RoleSessionName: "ossuary", RoleSessionDuration: time.Hour},
+		},
 		Defaults: Defaults{
 			Format: "envelope", Codec: "gzip", Payload: "auto",
 			Flush: Flush{Size: flushSize, Events: flushEvents, Linger: flushLinger},
@@ -100,7 +104,7 @@ func (c *Config) complete() {
 	}
 	c.NATS.URLs = urls
 	if c.OSS.Region == "" {
-		c.OSS.Region = regionOf(c.OSS.Endpoint)
+		c.OSS.Region = object.Region(c.OSS.Endpoint)
 	}
 	for i := range c.Sources {
 		s := &c.Sources[i]
@@ -122,30 +126,6 @@ func orElse(s, other string) string {
 		return other
 	}
 	return s
-}
-
-// regionOf takes the region out of an endpoint of Alibaba Cloud, "" from others:
-// https://oss-cn-hangzhou-internal.aliyuncs.com is in cn-hangzhou.
-func regionOf(endpoint string) string {
-	host := endpoint
-	if _, rest, ok := strings.Cut(host, "://"); ok {
-		host = rest
-	}
-	host, _, _ = strings.Cut(host, "/")
-	host, _, _ = strings.Cut(host, ":")
-	name, ok := strings.CutSuffix(host, ".aliyuncs.com")
-	if !ok {
-		return ""
-	}
-	if i := strings.LastIndex(name, "."); i >= 0 {
-		name = name[i+1:]
-	}
-	name, ok = strings.CutPrefix(name, "oss-")
-	name = strings.TrimSuffix(name, "-internal")
-	if !ok || name == "accelerate" || name == "accelerate-overseas" {
-		return ""
-	}
-	return name
 }
 
 // Layouts are the layouts of the sources, in their order. Settings that decide
@@ -224,3 +204,29 @@ func (s Start) String() string {
 
 // MarshalText writes what UnmarshalText reads.
 func (s Start) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Moment is a time, none if zero.
+type Moment struct{ time.Time }
+
+// UnmarshalText reads a time, or "" for none.
+func (m *Moment) UnmarshalText(p []byte) error {
+	text := strings.TrimSpace(string(p))
+	*m = Moment{}
+	if text == "" {
+		return nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return fmt.Errorf("%q is no time; write it as in 2030-01-01T00:00:00Z", text)
+	}
+	m.Time = t.UTC()
+	return nil
+}
+
+// MarshalText writes what UnmarshalText reads.
+func (m Moment) MarshalText() ([]byte, error) {
+	if m.IsZero() {
+		return nil, nil
+	}
+	return []byte(m.Format(time.RFC3339)), nil
+}

@@ -57,9 +57,9 @@ func (c *Config) Validate() error {
 	return nil
 }
 
-// Credentials returns the OSS keys, read anew from their files if they have
+// Keys returns the OSS keys of the file, read anew from their files if they have
 // some, so that a rotation needs no restart. All are empty if none are configured.
-func (o OSS) Credentials() (id, secret, token string, err error) {
+func (o OSS) Keys() (id, secret, token string, err error) {
 	var errs [3]error
 	id, errs[0] = fromFile(o.AccessKeyID, o.AccessKeyIDFile)
 	secret, errs[1] = fromFile(o.AccessKeySecret, o.AccessKeySecretFile)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,7 +28,7 @@ func (c *Config) Print() []byte {
 // plain turns settings into what the YAML encoder writes as the user would.
 func plain(v reflect.Value, unit string, secret bool) any {
 	if t, ok := v.Interface().(encoding.TextMarshaler); ok {
-		p, _ := t.MarshalText() // Start's never fails
+		p, _ := t.MarshalText() // these never fail
 		return string(p)
 	}
 	switch {
@@ -54,6 +55,12 @@ func plain(v reflect.Value, unit string, secret bool) any {
 		out := []any{}
 		for i := range v.Len() {
 			out = append(out, plain(v.Index(i), unit, secret))
+		}
+		return out
+	case reflect.Map:
+		out := yaml.MapSlice{}
+		for _, k := range slices.SortedFunc(slices.Values(v.MapKeys()), func(a, b reflect.Value) int { return strings.Compare(a.String(), b.String()) }) {
+			out = append(out, yaml.MapItem{Key: k.String(), Value: plain(v.MapIndex(k), "", false)})
 		}
 		return out
 	case reflect.String:

@@ -86,7 +86,7 @@ func excerpt(lines []string, line, column, width int, values bool) string {
 func closest(s string, known []string) string {
 	best, at := "", max(len(s)/3, 1)+1
 	for _, k := range known {
-		if d := distance(strings.ToLower(s), k); d < at {
+		if d := distance(strings.ToLower(s), strings.ToLower(k)); d < at {
 			best, at = k, d
 		}
 	}

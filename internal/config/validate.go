@@ -15,9 +15,6 @@ import (
 
 var archiveName = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-// OSS's rule for bucket names.
-var bucketName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{1,61}[a-z0-9]$`)
-
 // validator checks what a setting says against the others.
 type validator struct {
 	*decoder
@@ -78,6 +75,7 @@ func (v *validator) all() {
 	}
 	v.nats()
 	v.oss()
+	v.objects()
 	v.limits()
 	v.process()
 	v.flush("defaults.flush", c.Defaults.Flush, c.Defaults.Roll)
@@ -124,53 +122,6 @@ func (v *validator) either(a, x, b, y string) {
 	if x != "" && y != "" {
 		v.bad(b, a+" is set too", "keep one of the two")
 	}
-}
-
-func (v *validator) oss() {
-	o := v.config.OSS
-	if o.Endpoint == "" && !v.config.Embedded.Enabled {
-		v.bad("oss.endpoint", "there is no endpoint", "set it, as in https://oss-cn-hangzhou-internal.aliyuncs.com")
-	}
-	if o.Endpoint != "" {
-		e := o.Endpoint
-		if !strings.Contains(e, "://") {
-			e = "https://" + e
-		}
-		if u, err := url.Parse(e); err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" || strings.Trim(u.Path, "/") != "" || u.User != nil {
-			v.bad("oss.endpoint", "this is no endpoint", "write a host, without the bucket and a path, as in https://oss-cn-hangzhou.aliyuncs.com")
-		}
-		if o.Region == "" && o.AuthVersion == "v4" {
-			v.bad("oss.region", "the region does not follow from the endpoint, and signatures of version 4 need it", "set it, as in cn-hangzhou, without oss-")
-		}
-	}
-	if strings.HasPrefix(o.Region, "oss-") {
-		v.bad("oss.region", fmt.Sprintf("%q begins with oss-", o.Region), fmt.Sprintf("write %s", strings.TrimPrefix(o.Region, "oss-")))
-	}
-	switch {
-	case o.Bucket == "":
-		v.bad("oss.bucket", "there is no bucket", "name it")
-	case !bucketName.MatchString(o.Bucket):
-		v.bad("oss.bucket", fmt.Sprintf("%q is no name of a bucket", o.Bucket), "use 3 to 63 lower-case letters, digits and -, not - at an end")
-	}
-	v.either("oss.access_key_id", o.AccessKeyID, "oss.access_key_id_file", o.AccessKeyIDFile)
-	v.either("oss.access_key_secret", o.AccessKeySecret, "oss.access_key_secret_file", o.AccessKeySecretFile)
-	v.either("oss.security_token", o.SecurityToken, "oss.security_token_file", o.SecurityTokenFile)
-	id, secret := o.AccessKeyID+o.AccessKeyIDFile != "", o.AccessKeySecret+o.AccessKeySecretFile != ""
-	switch {
-	case id && !secret:
-		v.bad("oss.access_key_secret", "there is an access_key_id but no secret", "set access_key_secret or access_key_secret_file, or leave out both")
-	case secret && !id:
-		v.bad("oss.access_key_id", "there is a secret but no access_key_id", "set access_key_id, or leave out both")
-	case !id && o.SecurityToken+o.SecurityTokenFile != "":
-		v.bad("oss.security_token", "there is a security token but no key", "set access_key_id and access_key_secret")
-	}
-	v.oneOf("oss.path_style", o.PathStyle, "auto", "true", "false")
-	v.oneOf("oss.auth_version", o.AuthVersion, "v4", "v1")
-	if o.CNAME && o.PathStyle == "true" {
-		v.bad("oss.cname", "a name of one's own has no bucket in the path", "leave out path_style")
-	}
-	v.lasts("oss.timeout", o.Timeout, 100*time.Millisecond)
-	v.lasts("oss.connect_timeout", o.ConnectTimeout, 10*time.Millisecond)
 }
 
 func (v *validator) limits() {

@@ -17,7 +17,7 @@ var (
 // need no restart: from the configuration and its files, else the environment.
 func credentialsOf(o config.OSS) func() (objectstore.Credentials, error) {
 	return func() (objectstore.Credentials, error) {
-		id, secret, token, err := o.Credentials()
+		id, secret, token, err := o.Keys()
 		if err != nil {
 			return objectstore.Credentials{}, err
 		}

@@ -97,7 +97,7 @@ func (l *Local) startStore(addr string, log zerolog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("oss.endpoint %s: the embedded store cannot listen: %w; stop what runs there, or set another port", l.cfg.OSS.Endpoint, err)
 	}
-	id, secret, token, err := l.cfg.OSS.Credentials()
+	id, secret, token, err := l.cfg.OSS.Keys()
 	if err == nil {
 		l.oss, err = ossemu.New(ossemu.Options{
 			Dir: l.storeDir(), Credentials: map[string]string{id: secret}, SecurityToken: token,

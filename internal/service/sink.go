@@ -10,7 +10,6 @@ import (
 	"ossuary/internal/appendsink"
 	"ossuary/internal/config"
 	"ossuary/internal/event"
-	"ossuary/internal/object"
 	"ossuary/internal/router"
 )
 
@@ -63,7 +62,7 @@ func (s *sink) Drain(ctx context.Context) error { return s.set.Drain(ctx) }
 type specs struct {
 	rules    map[string]timing // read-only
 	defaults timing
-	create   map[event.Codec]*object.Create
+	create   *creates
 	cache    *simplelru.LRU[specKey, *appendsink.Spec]
 }
 
@@ -85,7 +84,7 @@ func newSpecs(cfg *config.Config, source *config.Source) (*specs, error) {
 	s := &specs{
 		rules:    make(map[string]timing, len(source.Routes)),
 		defaults: timingOf(cfg.Defaults.Flush, cfg.Defaults.Roll),
-		create:   creates(cfg.Archive.Name),
+		create:   newCreates(cfg, source),
 		cache:    cache,
 	}
 	for _, r := range source.Routes {
@@ -98,18 +97,6 @@ func timingOf(f config.Flush, r config.Roll) timing {
 	return timing{
 		flush: appendsink.Flush{Size: f.Size, Events: f.Events, Linger: f.Linger},
 		roll:  appendsink.Roll{Size: r.Size, Age: r.Age, Idle: r.Idle},
-	}
-}
-
-// creates says what is stored with each kind of object. Content-Encoding is left
-// out on purpose: clients that see it unpack what they download, and then its
-// length and CRC are no longer the object's.
-func creates(archive string) map[event.Codec]*object.Create {
-	meta := map[string]string{"ossuary-archive": archive, "ossuary-format": fmt.Sprint(event.Version)}
-	return map[event.Codec]*object.Create{
-		event.Gzip:  {ContentType: "application/gzip", Meta: meta},
-		event.Zstd:  {ContentType: "application/zstd", Meta: meta},
-		event.Plain: {ContentType: "application/x-ndjson", Meta: meta},
 	}
 }
 
@@ -150,7 +137,8 @@ func (s *specs) build(layout int, t router.Target) (*appendsink.Spec, error) {
 		return nil, fmt.Errorf("layout %d, route %s: %w", layout, r.Name, err)
 	}
 	t2 := s.timing(r.Name)
-	spec.Flush, spec.Roll, spec.Create = t2.flush, t2.roll, s.create[spec.Codec]
+	spec.Flush, spec.Roll = t2.flush, t2.roll
+	spec.Create = s.create.of(r.Name, spec.Encoder.Format, spec.Codec)
 	return spec, nil
 }
 
@@ -158,6 +146,6 @@ func (s *specs) build(layout int, t router.Target) (*appendsink.Spec, error) {
 func (s *specs) dead(series string) *appendsink.Spec {
 	return &appendsink.Spec{
 		Series: series, Codec: event.Gzip,
-		Flush: s.defaults.flush, Roll: s.defaults.roll, Create: s.create[event.Gzip],
+		Flush: s.defaults.flush, Roll: s.defaults.roll, Create: s.create.of("", event.Envelope, event.Gzip),
 	}
 }

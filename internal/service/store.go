@@ -24,6 +24,11 @@ func OpenStore(cfg *config.Config) (*objectstore.Client, error) {
 		ConnectTimeout: o.ConnectTimeout,
 		Timeout:        o.Timeout,
 		MaxConns:       max(64, cfg.Limits.ParallelAppends+16), // reads and control appends beside the appends
+		CA:             o.TLS.CA,
+		Proxy:          o.Proxy,
+		ContentMD5:     o.ContentMD5,
+		TrafficLimit:   o.TrafficLimit,
+		Create:         createAll(cfg),
 		UserAgent:      "ossuary/" + b.Version,
 	})
 	if err != nil {
