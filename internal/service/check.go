@@ -92,7 +92,7 @@ func (c *checker) problem(what, detail, mend string) {
 
 // store appends a line, looks at the object and reads the line back.
 func (c *checker) store(ctx context.Context) {
-	st, err := OpenStore(c.cfg)
+	st, err := OpenStore(c.cfg, c.log)
 	if err != nil {
 		c.problem("oss", err.Error(), "")
 		return

@@ -61,7 +61,7 @@ func OpenArchive(ctx context.Context, cfg *config.Config, log zerolog.Logger) (_
 			return nil, err
 		}
 	}
-	if a.client, err = OpenStore(cfg); err != nil {
+	if a.client, err = OpenStore(cfg, log); err != nil {
 		return nil, err
 	}
 	if err := reachStore(ctx, cfg, a.client); err != nil {

@@ -272,7 +272,7 @@ func (s *Service) HTTPAddr() string {
 // openBucket makes the client, creates the bucket if the configuration says so,
 // and sees that it answers.
 func openBucket(ctx context.Context, cfg *config.Config, log zerolog.Logger) (*objectstore.Client, error) {
-	c, err := OpenStore(cfg)
+	c, err := OpenStore(cfg, log)
 	if err != nil {
 		return nil, err
 	}

@@ -6,18 +6,24 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/rs/zerolog"
+
 	"ossuary/internal/config"
 	"ossuary/internal/object"
 	"ossuary/internal/objectstore"
 )
 
 // OpenStore makes the client of the bucket; nothing is sent yet.
-func OpenStore(cfg *config.Config) (*objectstore.Client, error) {
+func OpenStore(cfg *config.Config, log zerolog.Logger) (*objectstore.Client, error) {
 	o := cfg.OSS
 	b := ReadBuild()
+	keys, err := credentialsOf(o, log)
+	if err != nil {
+		return nil, err
+	}
 	c, err := objectstore.New(objectstore.Options{
 		Endpoint: o.Endpoint, Region: o.Region, Bucket: o.Bucket,
-		Credentials:    credentialsOf(o),
+		Credentials:    keys,
 		PathStyle:      o.PathStyle,
 		CNAME:          o.CNAME,
 		AuthVersion:    o.AuthVersion,
@@ -82,7 +88,11 @@ func explainStore(cfg *config.Config, err error) error {
 
 // keySetting names where the key came from.
 func keySetting(o config.OSS) string {
-	switch {
+	switch c := o.Credentials; {
+	case c.From == "file":
+		return "oss.credentials.file (" + c.File + ")"
+	case c.From == "ecs", c.From == "oidc", c.RoleARN != "":
+		return "oss.credentials, or what the role may"
 	case o.AccessKeyIDFile != "" || o.AccessKeySecretFile != "":
 		return "oss.access_key_id_file and oss.access_key_secret_file"
 	case o.AccessKeyID == "" && os.Getenv("OSS_ACCESS_KEY_ID") != "":

@@ -1,0 +1,114 @@
+package service
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"ossuary/internal/config"
+	"ossuary/internal/credentials/credentialstest"
+	"ossuary/internal/ossemu"
+)
+
+// Keys change while events come in, and the old ones are bad from that moment on:
+// nothing is lost or doubled, and no restart is needed. This is so wherever the
+// keys come from.
+func TestRotation(t *testing.T) {
+	const rotations, each = 2, 25
+	before := renewEvery
+	renewEvery = 20 * time.Millisecond
+	t.Cleanup(func() { renewEvery = before })
+
+	dir := t.TempDir()
+	file := func(name string) string { return filepath.Join(dir, name) }
+	write := func(name, text string) {
+		t.Helper()
+		// As editors and Kubernetes do it: the file is there whole or not at all.
+		if err := os.WriteFile(file("new"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(file("new"), file(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The n-th keys, in the ways of those that are no services.
+	id := func(n int) string { return fmt.Sprintf("STS.%d", n) }
+	secret := func(n int) string { return fmt.Sprintf("secret-%d", n) }
+	token := func(n int) string { return fmt.Sprintf("token-%d", n) }
+	jsonFile := func(n int) {
+		write("keys.json", fmt.Sprintf(`{"AccessKeyId":%q,"AccessKeySecret":%q,"SecurityToken":%q}`, id(n), secret(n), token(n)))
+	}
+	threeFiles := func(n int) {
+		write("id", id(n))
+		write("secret", secret(n))
+		write("token", token(n))
+	}
+	environment := func(n int) {
+		t.Setenv("OSS_ACCESS_KEY_ID", id(n))
+		t.Setenv("OSS_ACCESS_KEY_SECRET", secret(n))
+		t.Setenv("OSS_SESSION_TOKEN", token(n))
+	}
+	write("oidc", credentialstest.OIDCToken)
+
+	for _, tc := range []struct {
+		name string
+		keys func(*config.OSS)
+		set  func(n int) // nil: the services give them out
+	}{
+		{"file", func(o *config.OSS) { o.Credentials.From, o.Credentials.File = "file", file("keys.json") }, jsonFile},
+		{"three files", func(o *config.OSS) {
+			o.AccessKeyIDFile, o.AccessKeySecretFile, o.SecurityTokenFile = file("id"), file("secret"), file("token")
+		}, threeFiles},
+		{"environment", func(*config.OSS) {}, environment},
+		{"instance role", func(o *config.OSS) { o.Credentials.From = "ecs" }, nil},
+		{"AssumeRole", func(o *config.OSS) {
+			o.AccessKeyID, o.AccessKeySecret, o.Credentials.RoleARN = "base", "s", credentialstest.RoleARN
+		}, nil},
+		{"AssumeRole by an instance", func(o *config.OSS) { o.Credentials.From, o.Credentials.RoleARN = "ecs", credentialstest.RoleARN }, nil},
+		{"OIDC", func(o *config.OSS) {
+			o.Credentials.From, o.Credentials.RoleARN = "oidc", credentialstest.RoleARN
+			o.Credentials.OIDCProviderARN, o.Credentials.OIDCTokenFile = credentialstest.ProviderARN, file("oidc")
+		}, nil},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			cloud := credentialstest.Start(t, "base")
+			if tc.name == "AssumeRole by an instance" {
+				cloud.TrustAll()
+			}
+			cfg, _ := remote(t, ossemu.Options{Keys: credentialstest.Keys()}, cloud.Gate)
+			cfg.OSS.AccessKeyID, cfg.OSS.AccessKeySecret = "", ""
+			tc.keys(&cfg.OSS)
+			cfg.OSS.Credentials.STSEndpoint = cloud.STS
+
+			n := 1
+			if tc.set != nil {
+				tc.set(n)
+				cloud.Skip(1)
+			}
+			s, stop := start(t, cfg)
+			published := 0
+			for range rotations {
+				for range each {
+					publish(t, s.js, 1)
+					published++
+				}
+				cloud.Revoke()
+				for range each { // into the gap
+					publish(t, s.js, 1)
+					published++
+				}
+				if tc.set != nil {
+					n++
+					tc.set(n)
+					cloud.Skip(1)
+				}
+				eventually(t, "archived", func() bool { return s.Report().Lanes[0].Floor == uint64(published) })
+			}
+			stop()
+			wantWhole(t, cfg, published)
+			t.Logf("%d events, %d temporary keys", published, cloud.Issued())
+		})
+	}
+}
