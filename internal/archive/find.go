@@ -92,9 +92,20 @@ func (r *rangeReader) retry(err error) error {
 	select {
 	case <-r.ctx.Done():
 		return &readError{r.position, r.ctx.Err()}
-	case <-time.After(retryPause << (r.failed - 1)):
+	case <-time.After(pause(r.failed, err)):
 		return nil
 	}
+}
+
+// pause is how long to wait after the failed attempts, the last with err: at least
+// as long as the store wants to be left alone.
+func pause(failed int, err error) time.Duration {
+	d := retryPause << (failed - 1)
+	var e *object.Error
+	if errors.As(err, &e) {
+		d = max(d, e.RetryAfter)
+	}
+	return d
 }
 
 // Close releases the connection; the reader opens another when it is read again.
@@ -121,7 +132,7 @@ func head(ctx context.Context, st store, key string) (object.Info, error) {
 		select {
 		case <-ctx.Done():
 			return info, ctx.Err()
-		case <-time.After(retryPause << (failed - 1)):
+		case <-time.After(pause(failed, err)):
 		}
 	}
 }

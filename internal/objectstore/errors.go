@@ -114,9 +114,7 @@ func (c *Client) fail(op, key string, position int64, a *answer, err error) erro
 	e := &object.Error{Op: op, Key: key, Status: a.status, Length: -1, Err: err}
 	if a.header != nil {
 		e.RequestID = a.header.Get(oss.HTTPHeaderOssRequestID)
-		if ms, err := strconv.ParseInt(a.header.Get(headerDelay), 10, 64); err == nil && ms > 0 {
-			e.RetryAfter = time.Duration(ms) * time.Millisecond
-		}
+		e.RetryAfter = a.delay()
 	}
 	var se oss.ServiceError
 	if errors.As(err, &se) {
@@ -133,6 +131,21 @@ func (c *Client) fail(op, key string, position int64, a *answer, err error) erro
 	}
 	e.Hint = c.hint(e, se, a)
 	return e
+}
+
+// maxDelay bounds what a header can make us wait. The service asks for seconds.
+const maxDelay = time.Minute
+
+// delay is how long the service, or a gateway in front of it, wants to be left
+// alone; 0 if it does not say.
+func (a *answer) delay() time.Duration {
+	d := time.Duration(0)
+	if ms, err := strconv.ParseUint(a.header.Get(headerDelay), 10, 32); err == nil {
+		d = time.Duration(ms) * time.Millisecond
+	} else if s, err := strconv.ParseUint(a.header.Get("Retry-After"), 10, 16); err == nil {
+		d = time.Duration(s) * time.Second
+	}
+	return min(d, maxDelay)
 }
 
 func (c *Client) kindOf(e *object.Error, position int64, a *answer) object.Kind {
