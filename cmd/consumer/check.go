@@ -13,10 +13,15 @@ func (a *app) checkCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "check",
 		Short: "Try out configuration, NATS, streams and OSS without archiving",
-		Long: `check connects to everything that run needs, looks at the streams' settings,
-routes some of their messages without archiving them, and appends a line to
-_ossuary/check/check.txt under the archive's prefix to see that it may. It exits 0
-if nothing keeps the archive from running, 2 otherwise; warnings do not count.`,
+		Long: `check connects to everything that run needs, looks at the streams' settings and
+routes some of their messages without archiving them. At OSS it looks at the clock,
+the region, and what is set at the bucket: versioning, retention, lifecycle rules
+that would hurt. It then creates, appends to, asks for and reads back one object
+for each kind that the settings make, in _ossuary/check/ under the archive's
+prefix, where no other command looks.
+
+What it may not look at is "unknown" and keeps nothing from running. It exits 0 if
+nothing does, 2 otherwise; warnings do not count.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			cfg, log, err := a.load(c)

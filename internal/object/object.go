@@ -133,6 +133,7 @@ type Error struct {
 	RequestID  string
 	Length     int64         // for Mismatch: the object's true length, -1 if not told
 	RetryAfter time.Duration // for Throttled, 0 if not told
+	Endpoint   string        // where to ask instead, "" if not told: the bucket lies in another region
 	Hint       string        // what to do about it, for a person; may be ""
 	Err        error         // the cause, may be nil
 }

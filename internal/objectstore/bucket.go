@@ -83,6 +83,17 @@ func (c *Client) Retention(ctx context.Context) (Retention, error) {
 	return Retention{res.State, res.Days}, err
 }
 
+// ReadsArchived reports whether objects of the Archive class can be read without
+// being restored first; it needs oss:GetBucketArchiveDirectRead.
+func (c *Client) ReadsArchived(ctx context.Context) (bool, error) {
+	var res struct {
+		XMLName xml.Name `xml:"ArchiveDirectReadConfiguration"`
+		Enabled bool
+	}
+	err := c.ask(ctx, "bucket direct read", "bucketArchiveDirectRead", &res)
+	return res.Enabled, err
+}
+
 // LifecycleRule is one rule by which the service deletes objects or moves them to
 // another storage class.
 type LifecycleRule struct {
@@ -122,17 +133,17 @@ func none(err error, code string) bool {
 	return errors.As(err, &e) && e.Status == http.StatusNotFound && e.Code == code
 }
 
-// Skew asks for the time: how far the service's clock is ahead of ours, to a
+// Skew lists one object below prefix to hear the time: how far the service's clock is ahead of ours, to a
 // second or two. It is told wherever the service answers at all, if only with an
 // error, which is then returned too; ok says whether it is.
-func (c *Client) Skew(ctx context.Context) (skew time.Duration, ok bool, err error) {
+func (c *Client) Skew(ctx context.Context, prefix string) (skew time.Duration, ok bool, err error) {
 	ctx, cancel, a := c.withTimeout(ctx, 0)
 	defer cancel()
 	sent := time.Now()
-	_, err = c.bucket.ListObjectsV2(oss.WithContext(ctx), oss.MaxKeys(1), oss.Prefix("_ossuary/"))
+	_, err = c.bucket.ListObjectsV2(oss.WithContext(ctx), oss.MaxKeys(1), oss.Prefix(prefix))
 	got := time.Now()
 	if err != nil {
-		err = c.fail("list", "", -1, a, err)
+		err = c.fail("list", prefix, -1, a, err)
 	}
 	skew, ok = a.skew(sent.Add(got.Sub(sent) / 2))
 	return skew, ok, err

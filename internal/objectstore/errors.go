@@ -119,6 +119,9 @@ func (c *Client) fail(op, key string, position int64, a *answer, err error) erro
 	var se oss.ServiceError
 	if errors.As(err, &se) {
 		e.Status, e.Code, e.Message = se.StatusCode, se.Code, se.Message
+		if se.Endpoint != "" && !strings.Contains(c.opt.Endpoint, se.Endpoint) {
+			e.Endpoint = se.Endpoint
+		}
 		if se.RequestID != "" {
 			e.RequestID = se.RequestID
 		}
@@ -129,7 +132,7 @@ func (c *Client) fail(op, key string, position int64, a *answer, err error) erro
 			e.Length = n
 		}
 	}
-	e.Hint = c.hint(e, se, a)
+	e.Hint = c.hint(e, a)
 	return e
 }
 
@@ -193,7 +196,7 @@ func (c *Client) kindOf(e *object.Error, position int64, a *answer) object.Kind 
 }
 
 // hint says what a person can do about the error.
-func (c *Client) hint(e *object.Error, se oss.ServiceError, a *answer) string {
+func (c *Client) hint(e *object.Error, a *answer) string {
 	switch e.Code {
 	case "NoSuchBucket":
 		return fmt.Sprintf("create the bucket %s in region %s, or correct its name or the endpoint", c.opt.Bucket, c.opt.Region)
@@ -219,8 +222,8 @@ func (c *Client) hint(e *object.Error, se oss.ServiceError, a *answer) string {
 	case "FileAlreadyExists":
 		return "a rule of the bucket forbids overwriting: exempt the archive's prefix from it"
 	case "AccessDenied":
-		if se.Endpoint != "" && !strings.Contains(c.opt.Endpoint, se.Endpoint) {
-			return "the bucket lies in another region: use the endpoint " + se.Endpoint
+		if e.Endpoint != "" {
+			return "the bucket lies in another region: use the endpoint " + e.Endpoint
 		}
 		if a.needs != "" {
 			return "the access key needs oss:PutObject, oss:GetObject and oss:ListObjects on the bucket, and for what is set at the objects " + a.needs + c.v1Hint()

@@ -4,9 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
@@ -14,13 +13,11 @@ import (
 	"ossuary/internal/config"
 	"ossuary/internal/intake"
 	"ossuary/internal/ledger"
-	"ossuary/internal/object"
-	"ossuary/internal/objectstore"
 	"ossuary/internal/router"
 )
 
-// CheckKey, below the prefix, is the object that a check appends a line to.
-const CheckKey = "_ossuary/check/check.txt"
+// checkDir, below the prefix, holds the objects that checks append a line to.
+const checkDir = "_ossuary/check/"
 
 // drySamples is how many messages of a stream a check routes.
 const drySamples = 50
@@ -28,6 +25,7 @@ const drySamples = 50
 // The levels of a checked item.
 const (
 	CheckOK      = "ok"
+	CheckUnknown = "unknown" // it could not be looked at; running does not need it
 	CheckWarning = "warning"
 	CheckProblem = "problem"
 )
@@ -41,7 +39,8 @@ type Checked struct {
 }
 
 // Check tries out everything that running needs, and archives nothing. Beyond
-// one line in the object CheckKey it leaves nothing behind.
+// one line in objects below _ossuary/check/, which nothing else looks at, it
+// leaves nothing behind.
 func Check(ctx context.Context, cfg *config.Config, log zerolog.Logger) []Checked {
 	c := &checker{cfg: cfg, log: log}
 	c.ok("configuration", fmt.Sprintf("archive %s, %d sources", cfg.Archive.Name, len(cfg.Sources)))
@@ -90,62 +89,8 @@ func (c *checker) problem(what, detail, mend string) {
 	c.found = append(c.found, Checked{what, CheckProblem, detail, mend})
 }
 
-// store appends a line, looks at the object and reads the line back.
-func (c *checker) store(ctx context.Context) {
-	st, err := OpenStore(c.cfg, c.log)
-	if err != nil {
-		c.problem("oss", err.Error(), "")
-		return
-	}
-	defer st.Close()
-	if err := reachStore(ctx, c.cfg, st); err != nil {
-		if noSuchBucket(err) && c.cfg.OSS.CreateBucket {
-			c.ok("oss", "bucket "+c.cfg.OSS.Bucket+" is not there yet; `consumer run` creates it")
-			return
-		}
-		c.problem("oss", err.Error(), "")
-		return
-	}
-	if err := tryAppend(ctx, st, c.cfg.OSS.Prefix+CheckKey); err != nil {
-		c.problem("oss", explainStore(c.cfg, err).Error(), "")
-		return
-	}
-	c.ok("oss", fmt.Sprintf("%s, bucket %s: list, append, head and read work", c.cfg.OSS.Endpoint, c.cfg.OSS.Bucket))
-}
-
-func tryAppend(ctx context.Context, st *objectstore.Client, key string) error {
-	line := fmt.Appendf(nil, "%s consumer check\n", time.Now().UTC().Format(time.RFC3339Nano))
-	info, err := st.Head(ctx, key)
-	if err != nil && object.KindOf(err) != object.NotFound {
-		return fmt.Errorf("head: %w", err)
-	}
-	position := info.Length
-	for attempt := 0; ; attempt++ {
-		_, err := st.Append(ctx, key, position, line, &object.Create{ContentType: "text/plain"})
-		var e *object.Error
-		// Somebody else checks at the same time.
-		if errors.As(err, &e) && e.Kind == object.Mismatch && e.Length >= 0 && attempt < 5 {
-			position = e.Length
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("append: %w", err)
-		}
-		break
-	}
-	r, err := st.Read(ctx, key, position, position+int64(len(line)))
-	if err != nil {
-		return fmt.Errorf("read: %w", err)
-	}
-	defer r.Close()
-	got, err := io.ReadAll(r)
-	if err != nil {
-		return fmt.Errorf("read: %w", err)
-	}
-	if string(got) != string(line) {
-		return fmt.Errorf("what was appended to %s at %d reads back as %q; there is something between us and OSS that changes bytes", key, position, got)
-	}
-	return nil
+func (c *checker) unknown(what, detail, mend string) {
+	c.found = append(c.found, Checked{what, CheckUnknown, detail, mend})
 }
 
 // source judges a stream's settings and routes some of its messages.
@@ -267,11 +212,13 @@ func (c *checker) ledger(ctx context.Context, js jetstream.JetStream) {
 	c.problem("ledger", fmt.Sprintf("%s: %s", bucket, err), "grant the user $KV."+bucket+".> and the JetStream API of stream KV_"+bucket)
 }
 
+var levels = []string{CheckOK, CheckUnknown, CheckWarning, CheckProblem}
+
 // Worst is the highest level among what was found.
 func Worst(found []Checked) string {
 	worst := CheckOK
 	for _, f := range found {
-		if f.Level == CheckProblem || f.Level == CheckWarning && worst == CheckOK {
+		if slices.Index(levels, f.Level) > slices.Index(levels, worst) {
 			worst = f.Level
 		}
 	}

@@ -67,23 +67,27 @@ func explainStore(cfg *config.Config, err error) error {
 	if !errors.As(err, &e) {
 		return fmt.Errorf("%s: %w", where, err)
 	}
-	mend := ""
-	switch {
-	case e.Kind == object.InDoubt && e.Status == 0:
-		mend = "nothing answers there: correct oss.endpoint, or start what should listen"
-	case e.Code == "NoSuchBucket":
-		mend = "create the bucket, or correct oss.bucket and oss.endpoint"
-	case e.Code == "InvalidAccessKeyId", e.Code == "SignatureDoesNotMatch", e.Code == "InvalidSecurityToken", e.Code == "SecurityTokenExpired":
-		mend = "correct " + keySetting(o)
-	case e.Code == "RequestTimeTooSkewed":
-		mend = "set this machine's clock"
-	case e.Kind == object.Refused && e.Hint == "":
-		mend = "grant the user oss:PutObject, oss:GetObject and oss:ListObjects on the bucket, or correct " + keySetting(o)
-	}
-	if mend != "" && mend != e.Hint {
+	if mend := storeMend(o, e); mend != "" && mend != e.Hint {
 		return fmt.Errorf("%s: %w; %s", where, err, mend)
 	}
 	return fmt.Errorf("%s: %w", where, err)
+}
+
+// storeMend says which setting to look at, "" where the error's own hint does.
+func storeMend(o config.OSS, e *object.Error) string {
+	switch {
+	case e.Kind == object.InDoubt && e.Status == 0:
+		return "nothing answers there: correct oss.endpoint, or start what should listen"
+	case e.Code == "NoSuchBucket":
+		return "create the bucket, or correct oss.bucket and oss.endpoint"
+	case e.Code == "InvalidAccessKeyId", e.Code == "SignatureDoesNotMatch", e.Code == "InvalidSecurityToken", e.Code == "SecurityTokenExpired":
+		return "correct " + keySetting(o)
+	case e.Code == "RequestTimeTooSkewed":
+		return "set this machine's clock"
+	case e.Kind == object.Refused && e.Hint == "":
+		return "grant the user oss:PutObject, oss:GetObject and oss:ListObjects on the bucket, or correct " + keySetting(o)
+	}
+	return ""
 }
 
 // keySetting names where the key came from.
