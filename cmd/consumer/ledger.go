@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"ossuary/internal/ledger"
+	"ossuary/internal/router"
 	"ossuary/internal/service"
 )
 
@@ -148,6 +149,12 @@ func ago(t time.Time) string {
 	return humanize.Time(t)
 }
 
+// isSeries reports whether the series goes by that name, with or without its shard.
+func isSeries(series, name string) bool {
+	bare, _ := router.Unsharded(series)
+	return name != "" && (series == name || bare == name)
+}
+
 func (a *app) ledgerShow() *cobra.Command {
 	return &cobra.Command{
 		Use:   "show KEY",
@@ -160,7 +167,7 @@ func (a *app) ledgerShow() *cobra.Command {
 			}
 			found := false
 			for i := range all {
-				if e := &all[i]; e.Key == args[0] || e.Series != "" && e.Series == args[0] {
+				if e := &all[i]; e.Key == args[0] || isSeries(e.Series, args[0]) {
 					found = true
 					if err := a.printJSON(entryOf(e)); err != nil {
 						return err

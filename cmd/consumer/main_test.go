@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -47,6 +48,7 @@ type world struct {
 	emu    *ossemu.Server
 	store  string // directory of the store
 	config string
+	change map[string]string // lines that start replaces in it
 }
 
 const worldKey, worldSecret = "test-key", "test-secret-do-not-print"
@@ -360,7 +362,9 @@ func publish(t *testing.T, js jetstream.JetStream, subjects ...string) {
 func (w *world) start(t *testing.T) (base string, stop func() (int, string)) {
 	t.Helper()
 	addr := nobody(t)
-	w.write(t, map[string]string{"127.0.0.1:0": addr})
+	replace := map[string]string{"127.0.0.1:0": addr}
+	maps.Copy(replace, w.change)
+	w.write(t, replace)
 	ctx, cancel := context.WithCancel(t.Context())
 	var stderr bytes.Buffer
 	code := make(chan int, 1)

@@ -25,7 +25,7 @@ const clockSkew = time.Hour
 // letters.
 type Selection struct {
 	Subjects []string  // NATS filters, any of which takes the event's subject; nil: all
-	Series   string    // prefix of the series' name, or a glob in the sense of path.Match if it has one of *?[\
+	Series   string    // prefix of the series' name, with or without its shard, or a glob in the sense of path.Match if it has one of *?[\
 	From, To uint64    // stream sequences, inclusive; To 0: no end
 	Since    time.Time // inclusive; zero: no bound
 	Until    time.Time // exclusive; zero: no bound
@@ -41,6 +41,14 @@ func (s *Selection) takesSeries(name string) bool {
 	if isDead(name) != s.Dead && !(s.Series != "" && isDead(s.Series)) {
 		return false
 	}
+	if s.names(name) {
+		return true
+	}
+	bare, ok := router.Unsharded(name)
+	return ok && s.names(bare)
+}
+
+func (s *Selection) names(name string) bool {
 	if !strings.ContainsAny(s.Series, globMarks) {
 		return strings.HasPrefix(name, s.Series)
 	}
@@ -48,7 +56,7 @@ func (s *Selection) takesSeries(name string) bool {
 	return ok
 }
 
-// literal is what all wanted series' names begin with.
+// literal is what all wanted series' names begin with, behind their shards.
 func (s *Selection) literal() string {
 	if i := strings.IndexAny(s.Series, globMarks); i >= 0 {
 		return s.Series[:i]
@@ -173,7 +181,18 @@ func Cat(ctx context.Context, st store, prefix, archive string, sel Selection) i
 			yield(nil, err)
 			return
 		}
-		inv, err := walkBelow(ctx, st, prefix, sel.literal())
+		below := sel.literal()
+		if below != "" {
+			sharded, err := anySharded(ctx, st, prefix)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			if sharded {
+				below = "" // the wanted names begin with anything
+			}
+		}
+		inv, err := walkBelow(ctx, st, prefix, below)
 		if err != nil {
 			yield(nil, err)
 			return

@@ -133,3 +133,30 @@ func (l *layouts) put(n int, lane string, r *router.Router) {
 	k := routerKey{n, lane}
 	l.idle[k] = append(l.idle[k], r)
 }
+
+// anySharded reports whether a layout of the archive puts shards before the names
+// of series. One that cannot be read may do so.
+func anySharded(ctx context.Context, st store, prefix string) (bool, error) {
+	inv, err := walkBelow(ctx, st, prefix, layoutDir)
+	if err != nil {
+		return false, err
+	}
+	for _, e := range inv.Layouts {
+		var n int
+		if _, err := fmt.Sscanf(e.Key[len(prefix)+len(layoutDir):], "%d.json", &n); err != nil {
+			continue // not ours
+		}
+		var l router.Layout
+		p, err := control.LoadLayout(ctx, reader{st}, prefix, n)
+		if ctx.Err() != nil {
+			return false, ctx.Err()
+		}
+		if err == nil {
+			l, err = router.ParseLayout(p)
+		}
+		if err != nil || l.Shard > 0 {
+			return true, nil //nolint:nilerr // what cannot be read is told elsewhere
+		}
+	}
+	return false, nil
+}

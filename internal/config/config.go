@@ -63,7 +63,8 @@ type OSS struct {
 	Endpoint            string        `yaml:"endpoint"`
 	Region              string        `yaml:"region"`
 	Bucket              string        `yaml:"bucket"`
-	Prefix              string        `yaml:"prefix"` // "" or ending in /
+	Prefix              string        `yaml:"prefix"`       // "" or ending in /
+	ShardPrefix         int           `yaml:"shard_prefix"` // hexadecimal digits of its hash before each series' name; 0: none
 	AccessKeyID         string        `yaml:"access_key_id"`
 	AccessKeyIDFile     string        `yaml:"access_key_id_file"`
 	AccessKeySecret     string        `yaml:"access_key_secret" secret:"true"`

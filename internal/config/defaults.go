@@ -157,6 +157,7 @@ func (c *Config) layout(i int) router.Layout {
 	l := router.Layout{
 		Version: router.LayoutVersion, EscapeVersion: router.EscapeVersion, EncoderVersion: router.EncoderVersion,
 		Archive: c.Archive.Name, Source: s.Stream, Prefix: c.OSS.Prefix, Lanes: max(s.Lanes, 1), MaxEvent: c.Limits.MaxEvent,
+		Shard: c.OSS.ShardPrefix,
 	}
 	for _, r := range s.Routes {
 		l.Routes = append(l.Routes, router.Route{

@@ -109,6 +109,8 @@ func TestConnectionErrors(t *testing.T) {
 		{"proxy", ossHead(`proxy: "localhost:3128"`) + source, "oss.proxy: this is no proxy; write http://host:port"},
 		{"proxy of the environment", ossHead("proxy: environment") + source, ""},
 		{"traffic", ossHead("traffic_limit: 1000") + source, "oss.traffic_limit: 1000 bits a second; use 245760 (30 KiB/s) to 838860800"},
+		{"shards", ossHead("shard_prefix: 5") + source, "oss.shard_prefix: 5 digits of a shard; use 1 to 4, or 0 for none"},
+		{"four shards", ossHead("shard_prefix: 4") + source, ""},
 		{"authorities", ossHead("tls: {ca: /ca.pem}, content_md5: true, traffic_limit: 8_388_608") + source, ""},
 
 		{"from", ossHead("credentials: {from: ec2}") + source, `oss.credentials.from: "ec2" is not known; did you mean "ecs"?`},

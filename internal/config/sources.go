@@ -61,11 +61,11 @@ func (v *validator) source(i int) {
 			if p.Field != "" {
 				at += "." + p.Field
 			}
-		case p.Field == "prefix":
+		case p.Field == "prefix", p.Field == "shard":
 			if i > 0 {
 				continue
 			}
-			at = "oss.prefix"
+			at = map[string]string{"prefix": "oss.prefix", "shard": "oss.shard_prefix"}[p.Field]
 		case p.Field != "":
 			at += "." + p.Field
 		}

@@ -78,6 +78,9 @@ func compileAll(l Layout, lane string, dst []*template) (out []Problem) {
 	if what, mend := checkPrefix(l.Prefix); what != "" {
 		layout("prefix", what, mend)
 	}
+	if what, mend := l.checkShard(); what != "" {
+		layout("shard", what, mend)
+	}
 	if l.Lanes < 0 || l.Lanes > MaxLanes {
 		layout("lanes", fmt.Sprintf("%d lanes", l.Lanes), fmt.Sprintf("use 1 to %d", MaxLanes))
 	}
@@ -278,7 +281,7 @@ func SourcesMeet(a, b Layout) (i, j int, ok bool) {
 	}
 	for i, x := range ta {
 		for j, y := range tb {
-			if x != nil && y != nil && x.meets(y, a.Routes[i].Subjects, b.Routes[j].Subjects) {
+			if x != nil && y != nil && x.meetsUnder(a.shardShape(), y, b.shardShape(), a.Routes[i].Subjects, b.Routes[j].Subjects) {
 				return i, j, true
 			}
 		}

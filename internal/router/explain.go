@@ -1,6 +1,7 @@
 package router
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 )
@@ -63,6 +64,9 @@ func (r *Router) Explain(m *Message) Explanation {
 	if route.Skip {
 		e.Template = ""
 		return e
+	}
+	if n := r.layout.room(); n > 0 && t.Series != "" {
+		e.Parts = append(e.Parts, Value{Part: fmt.Sprintf("shard of %d digits", r.layout.Shard), Value: t.Series[:n]})
 	}
 	for _, p := range r.routes[hit.route].parts {
 		v := Value{Part: p.name}

@@ -50,6 +50,10 @@ type Layout struct {
 	EscapeVersion  int     `json:"escape"`
 	EncoderVersion int     `json:"encoder"`
 	Routes         []Route `json:"routes"` // in order, first match wins
+	// Shard is how many hexadecimal digits of its hash stand before each series'
+	// name, see Sharded; 0: none. Not there in layouts that do without, which so
+	// stay what they were.
+	Shard int `json:"shard,omitempty"`
 }
 
 // Canonical is the layout as JSON: equal layouts make equal bytes, others do not.

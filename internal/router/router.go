@@ -57,7 +57,7 @@ type Router struct {
 	maxName int
 
 	cache  *simplelru.LRU[string, *known]
-	names  map[string]string // names of dynamic templates, so that repeated ones are not allocated again
+	names  map[string]string // series by what dynamic templates make, so that repeated ones are not allocated again
 	buf    []byte
 	tokens []string
 }
@@ -88,7 +88,7 @@ func NewLane(l Layout, lane string) (*Router, error) {
 		dead:    reserved + "dead/" + Escape(l.Source) + "/" + lane,
 		routes:  make([]*template, len(l.Routes)),
 		index:   gsl.NewSublist[int](),
-		maxName: MaxKey - keySuffix - len(l.Prefix),
+		maxName: MaxKey - keySuffix - len(l.Prefix) - l.room(),
 		names:   map[string]string{},
 	}
 	var errs []error
@@ -188,12 +188,12 @@ func (r *Router) name(m *Message, k *known) Target {
 		t.Series = s
 		return t
 	}
-	t.Series = string(r.buf)
+	t.Series = Sharded(string(r.buf), r.layout.Shard)
 	if r.routes[k.route].dynamic {
 		if len(r.names) >= internedNames {
 			clear(r.names)
 		}
-		r.names[t.Series] = t.Series
+		r.names[string(r.buf)] = t.Series
 	}
 	return t
 }

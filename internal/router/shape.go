@@ -1,6 +1,9 @@
 package router
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // A shape is the language of the names that a template can make, seen coarsely:
 // a sequence of atoms. Two templates share a name at most if their shapes do.
@@ -124,12 +127,21 @@ func timeShape(format string, text func(string), digits func(n int)) {
 	})
 }
 
-// meets reports whether t and u can make the same name.
+// meets reports whether t and u can make the same name, in one layout or in two
+// that have the same shards: then the shards are the same where the names are.
 func (t *template) meets(u *template, tf, uf []string) bool {
+	return t.meetsUnder(nil, u, nil, tf, uf)
+}
+
+// meetsUnder reports the same of templates with something before the names.
+func (t *template) meetsUnder(before []atom, u *template, ubefore []atom, tf, uf []string) bool {
+	if len(before) == len(ubefore) {
+		before, ubefore = nil, nil
+	}
 	for _, f := range tf {
-		a := t.shape(f)
+		a := append(slices.Clone(before), t.shape(f)...)
 		for _, g := range uf {
-			if intersect(a, u.shape(g)) {
+			if intersect(a, append(slices.Clone(ubefore), u.shape(g)...)) {
 				return true
 			}
 		}
