@@ -3,7 +3,6 @@ package objectstore
 import (
 	"encoding/pem"
 	"errors"
-	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
@@ -107,23 +106,39 @@ func TestProxyOfTheEnvironment(t *testing.T) {
 
 // At a domain of one's own the bucket stands nowhere in the URL, and is signed.
 func TestOwnDomain(t *testing.T) {
-	type got struct{ host, path string }
-	var last atomic.Pointer[got]
-	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		last.Store(&got{r.Host, r.URL.Path})
-		w.Header().Set("X-Oss-Next-Append-Position", "1")
-		w.Header().Set("X-Oss-Hash-Crc64ecma", "1")
-	}))
-	defer srv.Close()
-	address, _, _ := proxy(t, srv.URL)
-	c, err := New(Options{Endpoint: "http://archive.example.com", CNAME: true, Region: "cn-hangzhou", Bucket: "bucket", AccessKeyID: "a", AccessKeySecret: "b", Proxy: address})
-	if err != nil {
-		t.Fatal(err)
+	const domain = "archive.example.com"
+	s := ossemutest.Start(t, ossemu.Options{Region: ossemutest.Region, CNames: map[string]string{domain: ossemutest.Bucket}, RefusePathStyle: true})
+	address, host, _ := proxy(t, s.Endpoint)
+	for _, version := range []string{"v4", "v1"} {
+		c := newClient(t, s, func(o *Options) {
+			o.Endpoint, o.CNAME, o.Proxy, o.AuthVersion = "http://"+domain, true, address, version
+		})
+		for i := range int64(2) {
+			if _, err := c.Append(t.Context(), "dir/"+version, i, []byte("a"), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if *host.Load() != domain {
+			t.Errorf("asked %s", *host.Load())
+		}
+		if info, err := c.Head(t.Context(), "dir/"+version); err != nil || info.Length != 2 {
+			t.Errorf("%+v, %v", info, err)
+		}
 	}
-	if _, err := c.Append(t.Context(), "dir/k", 0, []byte("a"), nil); err != nil {
-		t.Fatal(err)
+}
+
+// An IP address has the bucket in the path, unless that was turned off.
+func TestPathStyle(t *testing.T) {
+	s := ossemutest.Start(t, ossemu.Options{Region: ossemutest.Region})
+	for _, style := range []string{"", "auto", "true"} {
+		if _, err := newClient(t, s, func(o *Options) { o.PathStyle = style }).Append(t.Context(), "k"+style, 0, []byte("a"), nil); err != nil {
+			t.Errorf("%q: %v", style, err)
+		}
 	}
-	if g := *last.Load(); g.host != "archive.example.com" || g.path != "/dir/k" {
-		t.Errorf("%+v", g)
+	strict := ossemutest.Start(t, ossemu.Options{Region: ossemutest.Region, RefusePathStyle: true})
+	_, err := newClient(t, strict, nil).Append(t.Context(), "k", 0, []byte("a"), nil)
+	var e *object.Error
+	if !errors.As(err, &e) || e.Kind != object.Refused || e.Code != "SecondLevelDomainForbidden" || !strings.Contains(e.Hint, "path style") {
+		t.Errorf("%v", err)
 	}
 }
