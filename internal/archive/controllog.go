@@ -183,9 +183,12 @@ func (c *controlReader) source(name string) *history {
 // refresh reads what was added to all control logs since they were last read.
 func (c *controlReader) refresh(ctx context.Context) error {
 	var entries []object.Entry
-	err := c.st.List(ctx, c.prefix+controlDir, func(e object.Entry) error {
-		entries = append(entries, e)
-		return nil
+	err := again(ctx, func() error {
+		entries = nil
+		return c.st.List(ctx, c.prefix+controlDir, func(e object.Entry) error {
+			entries = append(entries, e)
+			return nil
+		})
 	})
 	if err != nil {
 		return fmt.Errorf("listing control logs: %w", err)

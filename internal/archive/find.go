@@ -118,23 +118,33 @@ func (r *rangeReader) Close() error {
 	return err
 }
 
-// head asks what the store knows of an object, again if an answer was lost: an
-// archive must not be called damaged for a timeout.
-func head(ctx context.Context, st store, key string) (object.Info, error) {
+// again asks the store until it has a clear answer, as often and as slowly as
+// readAttempts and its own wishes say: an archive must not be called damaged for a
+// timeout.
+func again(ctx context.Context, ask func() error) error {
 	for failed := 1; ; failed++ {
-		info, err := st.Head(ctx, key)
+		err := ask()
 		if err == nil || ctx.Err() != nil || failed >= readAttempts {
-			return info, err
+			return err
 		}
 		if kind := object.KindOf(err); kind != object.InDoubt && kind != object.Throttled {
-			return info, err
+			return err
 		}
 		select {
 		case <-ctx.Done():
-			return info, ctx.Err()
+			return ctx.Err()
 		case <-time.After(pause(failed, err)):
 		}
 	}
+}
+
+// head asks what the store knows of an object.
+func head(ctx context.Context, st store, key string) (info object.Info, err error) {
+	err = again(ctx, func() (err error) {
+		info, err = st.Head(ctx, key)
+		return err
+	})
+	return info, err
 }
 
 // findBreak looks for a break frame from position on; nil if there is none.

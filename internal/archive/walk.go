@@ -60,8 +60,17 @@ func Walk(ctx context.Context, st store, prefix string) (*Inventory, error) {
 	return walkBelow(ctx, st, prefix, "")
 }
 
-// walkBelow lists the series whose names begin with below.
-func walkBelow(ctx context.Context, st store, prefix, below string) (*Inventory, error) {
+// walkBelow lists the series whose names begin with below. A listing that breaks
+// off is made again.
+func walkBelow(ctx context.Context, st store, prefix, below string) (inv *Inventory, err error) {
+	err = again(ctx, func() (err error) {
+		inv, err = listBelow(ctx, st, prefix, below)
+		return err
+	})
+	return inv, err
+}
+
+func listBelow(ctx context.Context, st store, prefix, below string) (*Inventory, error) {
 	inv := &Inventory{}
 	index := map[string]int{}
 	err := st.List(ctx, prefix+below, func(e object.Entry) error {
