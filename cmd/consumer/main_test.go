@@ -173,6 +173,20 @@ func TestErrorsNameSettingAndMend(t *testing.T) {
 				"  access_key_id: " + worldKey + "\n": "", "  access_key_secret: " + worldSecret + "\n": "",
 			}
 		}, false, []string{"set oss.access_key_id"}},
+		{"oss: no key file", func(t *testing.T, _ *world) map[string]string {
+			return map[string]string{
+				"  access_key_id: " + worldKey + "\n": "", "  access_key_secret: " + worldSecret + "\n": "  credentials: {from: file, file: /no/such/keys.json}\n",
+			}
+		}, false, []string{"oss.credentials: reading the access key", "/no/such/keys.json", "correct oss.credentials.file"}},
+		{"oss: no token to take a role on", func(t *testing.T, _ *world) map[string]string {
+			t.Setenv("ALIBABA_CLOUD_ROLE_ARN", "")
+			return map[string]string{
+				"  access_key_id: " + worldKey + "\n": "", "  access_key_secret: " + worldSecret + "\n": "  credentials: {from: oidc, oidc_token_file: /no/such/token}\n",
+			}
+		}, false, []string{"oss.credentials: taking on a role by a token", "is empty", "oss.credentials.role_arn"}},
+		{"oss: authorities", func(*testing.T, *world) map[string]string {
+			return map[string]string{"  bucket: bucket\n": "  bucket: bucket\n  tls: {ca: /no/such/ca.pem}\n"}
+		}, false, []string{"oss: reading the certificate authorities", "/no/such/ca.pem", "oss.tls.ca"}},
 		{"address in use", func(t *testing.T, _ *world) map[string]string {
 			return map[string]string{"127.0.0.1:0": listen(t).Addr().String()}
 		}, false, []string{"http.listen", "choose a free address"}},

@@ -65,7 +65,9 @@ func (f *file) get() (Keys, error) {
 	}
 	f.seen = info
 	var keys Keys
-	if err == nil {
+	if err != nil {
+		err = fmt.Errorf("reading the access key: %w", err)
+	} else {
 		keys, err = readFile(f.path)
 	}
 	if err == nil {

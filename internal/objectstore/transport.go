@@ -68,6 +68,9 @@ func proxyOf(proxy string) (func(*http.Request) (*url.URL, error), error) {
 	return http.ProxyURL(u), nil
 }
 
+// ErrAuthorities is wrapped by New's error where Options.CA is no good.
+var ErrAuthorities = errors.New("reading the certificate authorities")
+
 // rootsOf adds the authorities in a file to the system's; nil for these alone.
 func rootsOf(file string) (*x509.CertPool, error) {
 	if file == "" {
@@ -75,14 +78,14 @@ func rootsOf(file string) (*x509.CertPool, error) {
 	}
 	pem, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("reading the certificate authorities: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrAuthorities, err)
 	}
 	pool, err := x509.SystemCertPool()
 	if err != nil {
 		pool = x509.NewCertPool()
 	}
 	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("reading the certificate authorities: %s holds no certificate in PEM", file)
+		return nil, fmt.Errorf("%w: %s holds no certificate in PEM", ErrAuthorities, file)
 	}
 	return pool, nil
 }

@@ -49,7 +49,7 @@ func credentialsOf(o config.OSS, log zerolog.Logger) (func() (objectstore.Creden
 		get, err = credentials.Assume(get, role)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("oss.credentials: %w", err)
+		return nil, fmt.Errorf("oss.credentials: %w; set oss.credentials.role_arn and what it needs, or correct the environment (ALIBABA_CLOUD_...)", err)
 	}
 	if temporary {
 		get = credentials.Fresh(get, renewEvery, log)

@@ -37,6 +37,9 @@ func OpenStore(cfg *config.Config, log zerolog.Logger) (*objectstore.Client, err
 		Create:         createAll(cfg),
 		UserAgent:      "ossuary/" + b.Version,
 	})
+	if errors.Is(err, objectstore.ErrAuthorities) {
+		return nil, fmt.Errorf("oss: %w; correct oss.tls.ca", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("oss: %w", err)
 	}
@@ -84,6 +87,8 @@ func storeMend(o config.OSS, e *object.Error) string {
 		return "correct " + keySetting(o)
 	case e.Code == "RequestTimeTooSkewed":
 		return "set this machine's clock"
+	case e.Kind == object.Refused && e.Status == 0: // nothing was sent: there are no keys
+		return "correct " + keySetting(o)
 	case e.Kind == object.Refused && e.Hint == "":
 		return "grant the user oss:PutObject, oss:GetObject and oss:ListObjects on the bucket, or correct " + keySetting(o)
 	}
