@@ -124,6 +124,7 @@ func TestConnectionErrors(t *testing.T) {
 		{"STS", ossHead(role+`sts_endpoint: "https://sts.aliyuncs.com"}`) + source, "oss.credentials.sts_endpoint: this is no host"},
 		{"session", ossHead(role+"role_session_duration: 1m}") + source, "oss.credentials.role_session_duration: 1m0s is too short; use at least 15m"},
 		{"token", ossHead("credentials: {from: oidc, external_id: x}") + source, "oss.credentials.external_id: this has no meaning with from: oidc"},
+		{"embedded", ossHead("credentials: {from: ecs}") + "embedded: {enabled: true}\n" + source, "oss.credentials.from: the embedded store has keys of its own"},
 		{"token of the environment", ossHead("credentials: {from: oidc}") + source, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -121,6 +121,9 @@ func (v *validator) keys(o OSS) {
 
 func (v *validator) credentials(c Credentials) {
 	const at = "oss.credentials."
+	if v.config.Embedded.Enabled && (c.From != "auto" || c.RoleARN != "") {
+		v.bad(at+"from", "the embedded store has keys of its own", "leave out oss.credentials, or embedded")
+	}
 	v.oneOf(at+"from", c.From, "auto", "file", "ecs", "oidc")
 	only := func(setting, value string, ok bool, mend string) {
 		if value != "" && !ok {

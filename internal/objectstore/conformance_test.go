@@ -71,7 +71,8 @@ func TestConformanceEmulator(t *testing.T) {
 }
 
 // TestConformanceOSS runs the suite against the real service, in objects under a
-// prefix of its own that it deletes afterwards. It costs some thousand requests.
+// prefix of its own that it deletes afterwards. It costs some thousand requests,
+// and a month of an object of the class IA.
 func TestConformanceOSS(t *testing.T) {
 	endpoint := os.Getenv("OSS_TEST_ENDPOINT")
 	if endpoint == "" {
@@ -101,6 +102,19 @@ func TestConformanceOSS(t *testing.T) {
 		}
 	})
 	objecttest.Conformance(t, target(c, prefix))
+	t.Run("create", func(t *testing.T) {
+		createsWith(t, c, prefix+"created", object.Create{ACL: "private", Encryption: "AES256"})
+	})
+	t.Run("each append", func(t *testing.T) {
+		again := *c
+		again.opt.ContentMD5, again.opt.TrafficLimit = true, object.MaxTrafficLimit
+		if _, err := again.Append(t.Context(), prefix+"measured", 0, []byte("a"), nil); err != nil {
+			t.Error(err)
+		}
+	})
+	if skew, ok, err := c.Skew(t.Context(), prefix); err != nil || !ok || skew.Abs() > time.Minute {
+		t.Errorf("clock %s off, told %t, %v", skew, ok, err)
+	}
 	if b, err := c.BucketInfo(t.Context()); err != nil || b.Name != c.opt.Bucket {
 		t.Errorf("bucket info %+v, %v", b, err)
 	}

@@ -35,6 +35,12 @@ func (r *record) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	r.Handler.ServeHTTP(w, req)
 }
 
+func (r *record) first() http.Header {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sent[0]
+}
+
 func (r *record) last() http.Header {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -60,36 +66,46 @@ func recorded(t *testing.T, change func(*Options)) (*Client, *record) {
 // and told by the service from then on.
 func TestCreate(t *testing.T) {
 	c, rec := recorded(t, nil)
-	create := &object.Create{
-		ContentType: "application/x-ndjson", ContentEncoding: "gzip", ContentDisposition: `attachment; filename="a b.gz"`,
-		CacheControl: "no-cache", Expires: time.Date(2031, 2, 28, 6, 38, 42, 0, time.FixedZone("", 3600)),
-		StorageClass: "IA", ACL: "public-read", Encryption: "KMS", DataEncryption: "SM4", ForbidOverwrite: true,
-		Meta: map[string]string{"team": "a b", "a-1": "c=d"}, Tags: map[string]string{"class": "very cold", "k": "a=b/c+d"},
-	}
-	if _, err := c.Append(t.Context(), "k", 0, []byte("a"), create); err != nil {
-		t.Fatal(err)
-	}
-	if got := rec.last().Get("X-Oss-Forbid-Overwrite"); got != "true" {
+	createsWith(t, c, "k", object.Create{ACL: "public-read", Encryption: "KMS", DataEncryption: "SM4"})
+	if got := rec.first().Get("X-Oss-Forbid-Overwrite"); got != "true" {
 		t.Errorf("forbid overwrite: %q", got)
 	}
-	h, err := c.bucket.GetObjectDetailedMeta("k")
+	createsWith(t, c, "l", object.Create{ACL: "default", Encryption: "AES256"})
+	createsWith(t, c, "m", object.Create{ACL: "public-read-write", Encryption: "SM4"})
+}
+
+// createsWith creates key with everything and with what secret says about who may
+// read it.
+func createsWith(t *testing.T, c *Client, key string, secret object.Create) {
+	t.Helper()
+	create := secret
+	create.ContentType, create.ContentEncoding, create.ContentDisposition = "application/x-ndjson", "gzip", `attachment; filename="a b.gz"`
+	create.CacheControl, create.Expires = "no-cache", time.Date(2031, 2, 28, 6, 38, 42, 0, time.FixedZone("", 3600))
+	create.StorageClass, create.ForbidOverwrite = "IA", true
+	create.Meta, create.Tags = map[string]string{"team": "a b", "a-1": "c=d"}, map[string]string{"class": "very cold", "k": "a=b/c+d"}
+	for i := range int64(2) { // the second changes none of it
+		if _, err := c.Append(t.Context(), key, i, []byte("a"), &create); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h, err := c.Header(t.Context(), key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{
-		"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip", "Content-Disposition": `attachment; filename="a b.gz"`,
+		"Content-Type": create.ContentType, "Content-Encoding": "gzip", "Content-Disposition": create.ContentDisposition,
 		"Cache-Control": "no-cache", "Expires": "Fri, 28 Feb 2031 05:38:42 GMT", "X-Oss-Storage-Class": "IA",
-		"X-Oss-Server-Side-Encryption": "KMS", "X-Oss-Server-Side-Data-Encryption": "SM4",
+		"X-Oss-Server-Side-Encryption": secret.Encryption, "X-Oss-Server-Side-Data-Encryption": secret.DataEncryption,
 		"X-Oss-Meta-Team": "a b", "X-Oss-Meta-A-1": "c=d", "X-Oss-Tagging-Count": "2", "X-Oss-Object-Type": "Appendable",
 	} {
 		if got := h.Get(name); got != want {
-			t.Errorf("%s: %q, want %q", name, got, want)
+			t.Errorf("%s: %s: %q, want %q", key, name, got, want)
 		}
 	}
-	if acl, err := c.bucket.GetObjectACL("k"); err != nil || acl.ACL != "public-read" {
+	if acl, err := c.bucket.GetObjectACL(key); err != nil || acl.ACL != secret.ACL {
 		t.Errorf("ACL %v, %v", acl, err)
 	}
-	tags, err := c.bucket.GetObjectTagging("k")
+	tags, err := c.bucket.GetObjectTagging(key)
 	if err != nil {
 		t.Fatal(err)
 	}
