@@ -94,15 +94,22 @@ func (c *Client) ReadsArchived(ctx context.Context) (bool, error) {
 	return res.Enabled, err
 }
 
+// Tag is one of an object's.
+type Tag struct{ Key, Value string }
+
 // LifecycleRule is one rule by which the service deletes objects or moves them to
 // another storage class.
 type LifecycleRule struct {
 	ID     string
 	Prefix string
 	Status string // Enabled, Disabled
-	Tags   []struct {
-		Key, Value string
-	} `xml:"Tag"`
+	Tags   []Tag  `xml:"Tag"`
+	// Not are the exceptions: objects whose names begin so, and which have the tag
+	// if there is one, are left alone.
+	Not []struct {
+		Prefix string
+		Tags   []Tag `xml:"Tag"`
+	} `xml:"Filter>Not"`
 	Expiration *struct {
 		Days              int
 		Date              string
@@ -133,9 +140,10 @@ func none(err error, code string) bool {
 	return errors.As(err, &e) && e.Status == http.StatusNotFound && e.Code == code
 }
 
-// Skew lists one object below prefix to hear the time: how far the service's clock is ahead of ours, to a
-// second or two. It is told wherever the service answers at all, if only with an
-// error, which is then returned too; ok says whether it is.
+// Skew lists one object below prefix to hear the time: how far the service's
+// clock is ahead of ours, to a second or two. It is told wherever the service
+// answers at all, if only with an error, which is then returned too; ok says
+// whether it is.
 func (c *Client) Skew(ctx context.Context, prefix string) (skew time.Duration, ok bool, err error) {
 	ctx, cancel, a := c.withTimeout(ctx, 0)
 	defer cancel()

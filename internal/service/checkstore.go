@@ -208,6 +208,7 @@ func pointer[T any](v T) *T { return &v }
 func (c *checker) bucket(ctx context.Context, st *objectstore.Client) {
 	c.bucketInfo(ctx, st)
 	versioned, err := st.Versioning(ctx)
+	never := err == nil && versioned == ""
 	switch {
 	case c.hidden("oss versioning", "oss:GetBucketVersioning", err):
 	case versioned == "Enabled":
@@ -229,7 +230,7 @@ func (c *checker) bucket(ctx context.Context, st *objectstore.Client) {
 	if c.hidden("oss lifecycle", "oss:GetBucketLifecycle", err) {
 		return
 	}
-	c.lifecycle(ctx, st, rules)
+	c.lifecycle(ctx, st, rules, !never)
 }
 
 // hidden reports whether err kept a property of the bucket from being seen.

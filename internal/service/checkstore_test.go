@@ -97,6 +97,23 @@ func TestCheckStore(t *testing.T) {
 	set := func(method, resource, body string) func(*testing.T, *ossemutest.Server) {
 		return func(t *testing.T, emu *ossemutest.Server) { property(t, emu, method, resource, body) }
 	}
+	all := func(do ...func(*testing.T, *ossemutest.Server)) func(*testing.T, *ossemutest.Server) {
+		return func(t *testing.T, emu *ossemutest.Server) {
+			for _, d := range do {
+				d(t, emu)
+			}
+		}
+	}
+	versioned := set("PUT", "versioning", versioning)
+	expires := func(prefix, rest string) func(*testing.T, *ossemutest.Server) {
+		return set("PUT", "lifecycle", lifecycleOf(rule("e", prefix, "<Expiration><Days>30</Days></Expiration>"+rest)))
+	}
+	series := func(template string, age time.Duration) func(*config.Config) {
+		return func(c *config.Config) {
+			r := &c.Sources[0].Routes[0]
+			r.Series, r.Roll.Age = template, age
+		}
+	}
 	later := func(d time.Duration) func() time.Time { return func() time.Time { return time.Now().Add(d) } }
 	days := func(class string, n int) string {
 		return fmt.Sprintf("<Transition><Days>%d</Days><StorageClass>%s</StorageClass></Transition>", n, class)
@@ -172,12 +189,38 @@ func TestCheckStore(t *testing.T) {
 			worst: CheckWarning, want: []found{{ofRoute, CheckOK, "", ""}}},
 		{name: "lifecycle: everything", setUp: set("PUT", "lifecycle", lifecycleOf(rule("all", "", expire))), worst: CheckProblem, want: []found{
 			{"oss lifecycle", CheckProblem, `rule "all" (prefix "") deletes the archive's control log and layouts after 30 days`, "objects.tagging"},
-			{"oss lifecycle", CheckOK, "deletes segments after 30 days after their last append", ""}}},
+			{"oss lifecycle", CheckOK, "deletes segments after 30 days from their last append", ""}}},
 		{name: "lifecycle: series", setUp: set("PUT", "lifecycle", lifecycleOf(rule("e", "a/events/", expire+days("IA", 7)))), worst: CheckWarning,
 			want: []found{{"oss lifecycle", CheckOK, "deletes segments after 30 days", ""}}},
 		{name: "lifecycle: open segments", setUp: set("PUT", "lifecycle", lifecycleOf(rule("e", "a/events/", expire))),
 			change: func(c *config.Config) { c.Sources[0].Routes[0].Roll.Idle = 0 }, worst: CheckWarning,
 			want: []found{{"oss lifecycle", CheckWarning, "may still be open then", "set roll.idle"}}},
+		{name: "lifecycle: sealed by age", setUp: expires("a/events/", ""), worst: CheckWarning,
+			change: func(c *config.Config) {
+				c.Sources[0].Routes[0].Roll.Idle, c.Sources[0].Routes[0].Roll.Age = 0, 24*time.Hour
+			},
+			want: []found{{"oss lifecycle", CheckOK, "from their last append", ""}}},
+		// With versioning the days count from the first append.
+		{name: "lifecycle: versions, time in names", setUp: all(versioned, expires("a/events/", "")), worst: CheckOK,
+			want: []found{{"oss lifecycle", CheckOK, "deletes segments after 30 days from their first append (versioning)", ""}}},
+		{name: "lifecycle: versions, months in names", setUp: all(versioned, expires("a/events/", "")), change: series("events/{{time(%Y/%-m)}}", 0), worst: CheckWarning,
+			want: []found{{"oss lifecycle", CheckWarning, "may still be open then", "set roll.age"}}},
+		{name: "lifecycle: versions, no time in names", setUp: all(versioned, expires("a/events/", "")), change: series("events/{{subject}}", 0), worst: CheckWarning,
+			want: []found{{"oss lifecycle", CheckWarning, "may still be open then", "set roll.age"}}},
+		{name: "lifecycle: versions, sealed by age", setUp: all(versioned, expires("a/events/", "")), change: series("events/{{subject}}", 24*time.Hour), worst: CheckOK,
+			want: []found{{"oss lifecycle", CheckOK, "from their first append", ""}}},
+		{name: "lifecycle: versions, dead letters", setUp: all(versioned, expires("a/_ossuary/dead/", "")), worst: CheckWarning,
+			want: []found{{"oss lifecycle", CheckWarning, "may still be open then", "set roll.age"}}},
+		{name: "lifecycle: versions suspended", setUp: all(versioned, set("PUT", "versioning", strings.ReplaceAll(versioning, "Enabled", "Suspended")), expires("a/events/", "")),
+			worst: CheckWarning, want: []found{{"oss lifecycle", CheckOK, "from their first append", ""}}},
+		{name: "lifecycle: versions unknown", setUp: all(refuse("get_versioning"), expires("a/events/", "")), change: series("events/{{subject}}", 0), worst: CheckWarning,
+			want: []found{{"oss lifecycle", CheckWarning, "may still be open then", "set roll.age"}}},
+		{name: "lifecycle: all but ours", setUp: expires("", "<Filter><Not><Prefix>a/_ossuary/</Prefix></Not></Filter>"), worst: CheckWarning,
+			want: []found{{"oss lifecycle", CheckOK, "deletes segments after 30 days", ""}}},
+		{name: "lifecycle: all but the archive", setUp: expires("", "<Filter><Not><Prefix>a/</Prefix></Not></Filter>"), worst: CheckWarning,
+			want: []found{{"oss lifecycle", CheckOK, "0 of 1 rules", ""}}},
+		{name: "lifecycle: all but what has a tag", setUp: expires("", "<Filter><Not><Prefix>a/_ossuary/</Prefix><Tag><Key>k</Key><Value>v</Value></Tag></Not></Filter>"), worst: CheckProblem,
+			want: []found{{"oss lifecycle", CheckProblem, "deletes the archive's control log", "except <oss.prefix>_ossuary/ from it"}}},
 		{name: "lifecycle: by date", setUp: set("PUT", "lifecycle", lifecycleOf(rule("e", "a/events/", "<Expiration><CreatedBeforeDate>2030-01-01T00:00:00.000Z</CreatedBeforeDate></Expiration>"))),
 			worst: CheckWarning, want: []found{{"oss lifecycle", CheckWarning, "by date (2030-01-01T00:00:00.000Z)", ""}}},
 		{name: "lifecycle: by another tag", setUp: set("PUT", "lifecycle", lifecycleOf(rule("e", "", "<Tag><Key>k</Key><Value>v</Value></Tag>"+expire))),
