@@ -63,7 +63,7 @@ func (v *validator) storageClass(path, class string) {
 	case "ColdArchive", "DeepColdArchive":
 		v.bad(path, class+" takes no appendable objects", "use Standard, IA or Archive; what must lie colder is copied there once it is sealed")
 	case "Archive":
-		v.warn(path, "objects of this class are read after they were restored only, and a writer has to read its segments after a lost answer and after a restart",
+		v.warn(path, "objects of this class are read only after they were restored, and a writer has to read its segments after a lost answer and after a restart, as verify and cat have to",
 			"turn on the bucket's real-time access of Archive objects, or use IA, and let a lifecycle rule move what is sealed")
 	default:
 		v.orNone(path, class, storageClasses...)

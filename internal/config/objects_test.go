@@ -153,7 +153,7 @@ func TestObjectWarnings(t *testing.T) {
 		all += w.Error() + "\n"
 	}
 	for _, want := range []string{
-		"oss.endpoint: events cross the public net in the clear", "objects.storage_class: objects of this class are read after they were restored only",
+		"oss.endpoint: events cross the public net in the clear", "objects.storage_class: objects of this class are read only after they were restored",
 		"objects.acl: anybody may append", "objects.content_encoding: no route writes gzip",
 	} {
 		if !strings.Contains(all, want) {
