@@ -69,7 +69,12 @@ func (c *checker) reachable(ctx context.Context, st *objectstore.Client) bool {
 	if o.AuthVersion == "v1" {
 		c.warn("oss", "oss.auth_version is v1: signatures of this version are refused for new accounts and buckets", "leave it out, and give oss.region if the endpoint does not say it")
 	}
-	skew, told, err := st.Skew(ctx, o.Prefix+"_ossuary/")
+	var skew time.Duration
+	var told bool
+	err := unhurried(ctx, func() (err error) {
+		skew, told, err = st.Skew(ctx, o.Prefix+"_ossuary/")
+		return err
+	})
 	if noSuchBucket(err) && o.CreateBucket {
 		c.ok("oss", "bucket "+o.Bucket+" is not there yet; `consumer run` creates it")
 		return false
@@ -147,7 +152,10 @@ func (c *checker) appends(ctx context.Context, st *objectstore.Client, k kind) b
 	var position int64
 	var err error
 	for attempt := 0; ; attempt++ {
-		_, err = st.Append(ctx, key, position, line, k.create)
+		err = unhurried(ctx, func() error {
+			_, err := st.Append(ctx, key, position, line, k.create)
+			return err
+		})
 		var e *object.Error
 		if attempt < 5 && errors.As(err, &e) && e.Kind == object.Mismatch && e.Length >= 0 {
 			position = e.Length // of an earlier check, or of one that runs now

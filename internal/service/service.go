@@ -278,7 +278,7 @@ func openBucket(ctx context.Context, cfg *config.Config, log zerolog.Logger) (*o
 	}
 	err = reachStore(ctx, cfg, c)
 	if err != nil && cfg.OSS.CreateBucket && noSuchBucket(err) {
-		if err = c.CreateBucket(ctx); err == nil {
+		if err = unhurried(ctx, func() error { return c.CreateBucket(ctx) }); err == nil {
 			log.Info().Str("bucket", cfg.OSS.Bucket).Msg("bucket created")
 			err = reachStore(ctx, cfg, c)
 		} else {

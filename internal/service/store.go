@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/rs/zerolog"
 
+	"ossuary/internal/backoff"
 	"ossuary/internal/config"
 	"ossuary/internal/object"
 	"ossuary/internal/objectstore"
@@ -55,11 +57,38 @@ func noSuchBucket(err error) bool {
 // told before anything is read from a stream.
 func reachStore(ctx context.Context, cfg *config.Config, c *objectstore.Client) error {
 	stop := errors.New("one is enough")
-	err := c.List(ctx, cfg.OSS.Prefix+"_ossuary/", func(object.Entry) error { return stop })
+	err := unhurried(ctx, func() error {
+		return c.List(ctx, cfg.OSS.Prefix+"_ossuary/", func(object.Entry) error { return stop })
+	})
 	if err == nil || errors.Is(err, stop) {
 		return nil
 	}
 	return explainStore(cfg, err)
+}
+
+// throttledAttempts bounds how often a first request is made to a store that wants
+// to be left alone: a process that ends for it is started again by somebody, and
+// asks all the sooner.
+const throttledAttempts = 5
+
+// unhurried asks the store again while it says that it is asked too much, and no
+// sooner than it says.
+func unhurried(ctx context.Context, ask func() error) error {
+	pauses := backoff.New(time.Second, 10*time.Second, 2)
+	for attempt := 1; ; attempt++ {
+		err := ask()
+		var e *object.Error
+		if attempt == throttledAttempts || !errors.As(err, &e) || e.Kind != object.Throttled {
+			return err
+		}
+		t := time.NewTimer(max(pauses.Next(), e.RetryAfter))
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return err
+		}
+	}
 }
 
 // explainStore says which setting keeps the store from serving us.
@@ -85,6 +114,8 @@ func storeMend(o config.OSS, e *object.Error) string {
 		return "create the bucket, or correct oss.bucket and oss.endpoint"
 	case e.Code == "InvalidAccessKeyId", e.Code == "SignatureDoesNotMatch", e.Code == "InvalidSecurityToken", e.Code == "SecurityTokenExpired":
 		return "correct " + keySetting(o)
+	case e.Kind == object.Throttled:
+		return "the account or the bucket makes too many requests: try again later, or have its limits raised"
 	case e.Code == "RequestTimeTooSkewed":
 		return "set this machine's clock"
 	case e.Kind == object.Refused && e.Status == 0: // nothing was sent: there are no keys

@@ -125,6 +125,54 @@ func TestReadersObeyThrottling(t *testing.T) {
 	}
 }
 
+// What begins while the store is asked too much begins later, rather than ending
+// and being started again at once: the service, the reading commands and the check.
+func TestThrottlingAtTheStart(t *testing.T) {
+	t.Parallel()
+	const delay = 1500 * time.Millisecond
+	var mu sync.Mutex
+	var refused time.Time
+	var early []time.Duration
+	cfg, emu := remote(t, ossemu.Options{}, func(h http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			if d := time.Since(refused); d < delay {
+				early = append(early, d)
+			}
+			mu.Unlock()
+			st := &status{ResponseWriter: w}
+			h.ServeHTTP(st, r)
+			if st.code == http.StatusServiceUnavailable {
+				mu.Lock()
+				refused = time.Now().Add(-50 * time.Millisecond) // the answer was on its way by then
+				mu.Unlock()
+			}
+		})
+	})
+	throttle := func(op string) {
+		t.Helper()
+		if _, err := emu.AddFault(ossemu.Rule{Op: op, Count: 1, Action: "error", Status: 503, Code: "TotalQpsLimitExceeded", Headers: map[string]string{"X-Oss-Qos-Delay-Time": "1500"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	throttle("list")
+	throttle("append")
+	got := Check(t.Context(), cfg, zerolog.Nop())
+	wantFound(t, got, found{"oss", CheckOK, "may be listed", ""}, found{ownObjects, CheckOK, "", ""})
+	throttle("list")
+	s, stop := start(t, cfg)
+	publish(t, s.js, 1)
+	eventually(t, "archived", func() bool { return s.Report().Lanes[0].Floor == 1 })
+	stop()
+	throttle("list")
+	wantWhole(t, cfg, 1)
+	mu.Lock()
+	defer mu.Unlock()
+	if len(early) > 0 {
+		t.Errorf("requests came %v after the store had asked for %s", early, delay)
+	}
+}
+
 // status notes what was answered.
 type status struct {
 	http.ResponseWriter
