@@ -1,22 +1,25 @@
 package service
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 
 	"ossuary/internal/config"
 	"ossuary/internal/credentials/credentialstest"
 	"ossuary/internal/ossemu"
 )
 
-// Keys change while events come in, and the old ones are bad from that moment on:
-// nothing is lost or doubled, and no restart is needed. This is so wherever the
-// keys come from.
+// Keys change under load, and the old ones are bad from that moment on: nothing is
+// lost or doubled, and no restart is needed. This is so wherever the keys come from.
 func TestRotation(t *testing.T) {
-	const rotations, each = 2, 25
+	const rotations, each = 2, 100
 	before := renewEvery
 	renewEvery = 20 * time.Millisecond
 	t.Cleanup(func() { renewEvery = before })
@@ -88,27 +91,59 @@ func TestRotation(t *testing.T) {
 				cloud.Skip(1)
 			}
 			s, stop := start(t, cfg)
-			published := 0
+			archived := func() int { return int(s.Report().Lanes[0].Floor) }
+			published, end := load(t, s.js, archived)
 			for range rotations {
-				for range each {
-					publish(t, s.js, 1)
-					published++
-				}
+				before := archived()
+				eventually(t, "the keys are in use", func() bool { return archived() >= before+each })
 				cloud.Revoke()
-				for range each { // into the gap
-					publish(t, s.js, 1)
-					published++
-				}
+				gap := published()
+				eventually(t, "events come into the gap", func() bool { return published() >= gap+each })
 				if tc.set != nil {
 					n++
 					tc.set(n)
 					cloud.Skip(1)
 				}
-				eventually(t, "archived", func() bool { return s.Report().Lanes[0].Floor == uint64(published) })
+				eventually(t, "what came into the gap is archived", func() bool { return archived() >= gap+each })
 			}
+			total := end()
+			eventually(t, "all is archived", func() bool { return archived() == total })
 			stop()
-			wantWhole(t, cfg, published)
-			t.Logf("%d events, %d temporary keys", published, cloud.Issued())
+			wantWhole(t, cfg, total)
+			t.Logf("%d events, %d temporary keys", total, cloud.Issued())
 		})
+	}
+}
+
+// load publishes one event after the other until end is called, which returns how
+// many there were; it is at most some hundred ahead of what is archived.
+func load(t *testing.T, js jetstream.JetStream, archived func() int) (published, end func() int) {
+	t.Helper()
+	const ahead = 500
+	var n atomic.Int64
+	published = func() int { return int(n.Load()) }
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		for ctx.Err() == nil {
+			if published()-archived() >= ahead {
+				time.Sleep(time.Millisecond)
+				continue
+			}
+			if _, err := js.Publish(t.Context(), "events.x", []byte(`{"a":1}`)); err != nil {
+				done <- err
+				return
+			}
+			n.Add(1)
+		}
+		done <- nil
+	}()
+	return published, func() int {
+		t.Helper()
+		cancel()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		return published()
 	}
 }
