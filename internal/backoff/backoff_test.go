@@ -26,8 +26,8 @@ func TestJitterSpreadsEvenly(t *testing.T) {
 func TestPausesGrowToTheirLimit(t *testing.T) {
 	b := New(100*time.Millisecond, time.Second, 2)
 	for round := range 2 {
-		for i, want := range []time.Duration{100, 200, 400, 800, 1000, 1000} {
-			want *= time.Millisecond
+		for i, ms := range []int{100, 200, 400, 800, 1000, 1000} {
+			want := time.Duration(ms) * time.Millisecond
 			if got := b.Next(); got < want/2 || got > want*3/2 {
 				t.Errorf("round %d, pause %d: %s, want about %s", round, i, got, want)
 			}

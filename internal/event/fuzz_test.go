@@ -288,7 +288,7 @@ func FuzzFindBreak(f *testing.F) {
 		f.Add(uint8(c), whole.bytes[:100], gzipHeader, true)
 		f.Add(uint8(c), []byte("\n{\"_ossuary\":"), whole.bytes, true)
 	}
-	f.Fuzz(func(t *testing.T, codec uint8, before, behind []byte, real bool) {
+	f.Fuzz(func(t *testing.T, codec uint8, before, behind []byte, placed bool) {
 		if len(before)+len(behind) > 2048 {
 			return
 		}
@@ -297,7 +297,7 @@ func FuzzFindBreak(f *testing.F) {
 		s.data(t, "1")
 		valid := len(s.bytes)
 		s.bytes = append(s.bytes, before...)
-		if real {
+		if placed {
 			s.end(t, KindBreak)
 		}
 		p := append(slices.Clone(s.bytes), behind...)[valid:]
@@ -330,7 +330,7 @@ func FuzzFindBreak(f *testing.F) {
 			t.Fatalf("found %+v, want %+v", got, want)
 		case want != nil && (got.Hash != want.Hash || at != end || got.Place.Position != want.Place.Position):
 			t.Fatalf("found %+v up to %d, want %+v up to %d", got, at, want, end)
-		case real && got == nil:
+		case placed && got == nil:
 			t.Fatal("the break is not found")
 		}
 	})

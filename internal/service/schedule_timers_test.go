@@ -14,6 +14,9 @@ var natsTimers struct{ p sync.Pool }
 
 // dropTimers empties the pool.
 func dropTimers() {
-	for natsTimers.p.Get() != nil {
+	for {
+		if natsTimers.p.Get() == nil {
+			return
+		}
 	}
 }
