@@ -56,7 +56,7 @@ func (e *epoch) consume(ctx, stop context.Context, end context.CancelCauseFunc, 
 
 	pulls, err := newPuller(l.opt.JS, l.opt.Source, cons.CachedInfo().Name, l.opt.MaxAckPending,
 		func(m *nats.Msg) { e.handle(ctx, end, m) },
-		func(err error) { end(ended("consumer_gone", fmt.Errorf("consuming: %w", err))) }, e.log)
+		func(reason string, err error) { end(ended(reason, fmt.Errorf("consuming: %w", err))) }, e.log)
 	if err != nil {
 		end(ended("consume", fmt.Errorf("consuming: %w", err)))
 	} else {

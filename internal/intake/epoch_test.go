@@ -3,6 +3,7 @@ package intake
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -208,6 +209,36 @@ func TestControlLogMovesOnMeanwhile(t *testing.T) {
 func TestBreachEndsTheEpoch(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, jetstream.LimitsPolicy)
+	p := r.start("first", func(o *Options) { o.AuditEvery = time.Hour })
+	r.wait("it runs", func() bool { return p.lane.Status().State == Running })
+	release := p.block()
+	defer release()
+	r.publish(30)
+	const sent = 27 // three of them no route takes
+	r.wait("all is delivered", func() bool { return delivered(t, r) == sent })
+	// Somebody else refuses a message: it comes again behind those after it.
+	for c := range mustStream(t, r).ListConsumers(t.Context()).Info() {
+		reply := fmt.Sprintf("%s%s.%s.1.9.9.%d.0", ackPrefix, testStream, c.Name, time.Now().UnixNano())
+		if err := r.js.Conn().Publish(reply, []byte("-NAK")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.wait("one is delivered again", func() bool { return delivered(t, r) == sent+1 })
+	release()
+	r.publish(30)
+	r.check()
+	if got := p.ended(); len(got) != 1 || got[0] != "breach" {
+		t.Errorf("epochs ended by %v", got)
+	}
+	p.stop()
+}
+
+// A connection that was made again ends the epoch, although what comes next has
+// the number that is expected. A server that has crashed counts its last deliveries
+// again, and those that were lost on the connection may have taken these numbers.
+func TestReconnectEndsTheEpoch(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, jetstream.InterestPolicy)
 	proxy := r.proxy()
 	nc, err := nats.Connect("nats://"+proxy.l.Addr().String(), nats.MaxReconnects(-1), nats.ReconnectWait(5*time.Millisecond), nats.ReconnectJitter(0, 0))
 	if err != nil {
@@ -217,15 +248,10 @@ func TestBreachEndsTheEpoch(t *testing.T) {
 	r.wait("it runs", func() bool { return p.lane.Status().State == Running })
 	r.publish(50)
 	r.check()
-	proxy.swallow.Store(true)
-	sent := delivered(t, r)
-	r.publish(30)
-	r.wait("the server has sent some", func() bool { return delivered(t, r) >= sent+20 })
 	proxy.cut()
-	proxy.swallow.Store(false)
-	r.publish(30) // comes first
+	r.publish(30)
 	r.check()
-	if got := p.ended(); len(got) != 1 || got[0] != "breach" {
+	if got := p.ended(); len(got) != 1 || got[0] != "interrupted" {
 		t.Errorf("epochs ended by %v", got)
 	}
 	p.stop()

@@ -86,11 +86,14 @@ func FuzzPullStatus(f *testing.F) {
 	f.Add("409", "Consumer Deleted", "", "", uint16(7))
 	f.Add("100", "Idle Heartbeat", "5", "", uint16(7))
 	f.Add("400", "Bad Request", "x", "", uint16(7))
-	f.Add("", "", "-9223372036854775808", "9223372036854775807", uint16(7))
+	f.Add("408", "Request Timeout", "-9223372036854775808", "9223372036854775807", uint16(7))
+	f.Add("408", "Request Timeout", "-5000", "", uint16(7))
+	f.Add("409", "Leadership Change", "2048", "8454144", uint16(7))
 	f.Fuzz(func(t *testing.T, code, what, messages, bytes string, left uint16) {
 		var gone error
-		p := &puller{batch: pullMessages, bytes: pullBytes, left: min(int(left), pullMessages), log: zerolog.Nop(),
-			gone: func(err error) { gone = err }}
+		reason := ""
+		p := &puller{nc: &nats.Conn{}, stopped: true, batch: pullMessages, bytes: pullBytes, left: min(int(left), pullMessages), log: zerolog.Nop(),
+			gone: func(why string, err error) { reason, gone = why, err }}
 		h := nats.Header{"Status": {code}, "Description": {what}, "Nats-Pending-Messages": {messages}, "Nats-Pending-Bytes": {bytes}}
 		for range 2 {
 			p.mu.Lock()
@@ -100,8 +103,17 @@ func FuzzPullStatus(f *testing.F) {
 				t.Fatalf("%v leaves %d of %d messages, %d bytes", h, p.left, p.batch, p.bytes)
 			}
 		}
-		if want := code == "400" || code != "100" && strings.EqualFold(what, "Consumer Deleted"); (gone != nil) != want {
-			t.Fatalf("%v: %v", h, gone)
+		want := "interrupted"
+		switch {
+		case code == "100":
+			want = ""
+		case code == "400", strings.EqualFold(what, "Consumer Deleted"):
+			want = "consumer_gone"
+		case code == "404", code == "408", code == "409" && (strings.EqualFold(what, "Message Size Exceeds MaxBytes") || strings.EqualFold(what, "Batch Completed")):
+			want = ""
+		}
+		if reason != want || (gone != nil) != (want != "") {
+			t.Fatalf("%v: %q, %v, want %q", h, reason, gone, want)
 		}
 		p.receive(&nats.Msg{Header: h}) // not a delivery: it has no reply
 		if time.Since(p.heard) > time.Minute {

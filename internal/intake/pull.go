@@ -40,6 +40,12 @@ const ackPrefix = "$JS.ACK."
 
 // puller asks the server for the messages of the epoch's consumer.
 //
+// It ends the epoch when the way to the consumer was interrupted: the connection
+// was made again, another server leads, nothing is heard. Consumer sequences alone
+// do not show what was lost then. A server that crashed forgets its last deliveries
+// and counts them again: if as many new ones are lost on the broken connection, the
+// next to arrive has just the number that is expected, with a hole before it.
+//
 // It stands in for the client library's Consume, which tells the server's own
 // words by a header named Status on a message without payload. A publisher can
 // send just that: such an event would never get here, and end every epoch that
@@ -50,7 +56,7 @@ type puller struct {
 	inbox   string // where its answers come
 	batch   int
 	deliver func(*nats.Msg)
-	gone    func(error) // the consumer, or the connection, for good
+	gone    func(reason string, err error) // the consumer, or the way to it; called again and again
 	log     zerolog.Logger
 	sub     *nats.Subscription
 
@@ -59,7 +65,7 @@ type puller struct {
 	left    int       // messages that were asked for and have not come
 	heard   time.Time // when the server last said something
 	busy    bool      // in deliver: what it says waits
-	links   uint64    // reconnects so far: each ends all pulls
+	links   uint64    // reconnects before the first pull
 	stopped bool
 }
 
@@ -72,7 +78,7 @@ type pullRequest struct {
 }
 
 // newPuller begins to pull. deliver is called from one goroutine.
-func newPuller(js jetstream.JetStream, stream, consumer string, maxAckPending int, deliver func(*nats.Msg), gone func(error), log zerolog.Logger) (*puller, error) {
+func newPuller(js jetstream.JetStream, stream, consumer string, maxAckPending int, deliver func(*nats.Msg), gone func(string, error), log zerolog.Logger) (*puller, error) {
 	nc := js.Conn()
 	p := &puller{
 		nc: nc, subject: apiPrefix(js.Options()) + "CONSUMER.MSG.NEXT." + stream + "." + consumer, inbox: nc.NewInbox(),
@@ -122,28 +128,43 @@ func (p *puller) keep(ctx context.Context) {
 		case <-tick.C:
 		}
 		if p.nc.IsClosed() {
-			p.gone(nats.ErrConnectionClosed)
+			p.gone("consumer_gone", nats.ErrConnectionClosed)
 			return
 		}
-		p.look(time.Now(), p.nc.Stats().Reconnects)
+		p.look(time.Now())
 	}
 }
 
-func (p *puller) look(now time.Time, links uint64) {
+func (p *puller) look(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.busy {
-		return // what came meanwhile is not read yet
+	if p.interrupted() || p.busy { // what came while it is busy is not read yet
+		return
 	}
-	if links != p.links || now.Sub(p.heard) > pullSilence {
-		p.links, p.heard, p.left = links, now, 0
+	if silent := now.Sub(p.heard); silent > pullSilence {
+		p.gone("interrupted", fmt.Errorf("nothing was heard of the consumer for %s", silent.Round(time.Second)))
+		return
 	}
 	p.ask()
+}
+
+// interrupted ends the epoch if the connection is another than it began with. The
+// client counts a reconnect before anything comes over it. p.mu is held.
+func (p *puller) interrupted() bool {
+	if p.nc.Stats().Reconnects == p.links {
+		return false
+	}
+	p.gone("interrupted", errors.New("the connection was lost and made again"))
+	return true
 }
 
 func (p *puller) receive(m *nats.Msg) {
 	p.mu.Lock()
 	p.heard = time.Now()
+	if p.interrupted() {
+		p.mu.Unlock()
+		return
+	}
 	if !strings.HasPrefix(m.Reply, ackPrefix) {
 		defer p.mu.Unlock()
 		p.status(m.Header)
@@ -161,23 +182,27 @@ func (p *puller) receive(m *nats.Msg) {
 // status takes what the server says about a pull; p.mu is held.
 func (p *puller) status(h nats.Header) {
 	code, what := h.Get("Status"), h.Get("Description")
-	unused, err := strconv.Atoi(h.Get("Nats-Pending-Messages"))
+	tooLarge := code == "409" && strings.EqualFold(what, "Message Size Exceeds MaxBytes")
 	switch {
 	case code == "100": // a heartbeat
 	case code == "400", strings.EqualFold(what, "Consumer Deleted"):
-		p.gone(fmt.Errorf("the server ends the pull: %s %s", code, what))
-	case err == nil: // the pull is over: its time, or its bytes
+		p.gone("consumer_gone", fmt.Errorf("the server ends the pull: %s %s", code, what))
+	case code == "404", code == "408", tooLarge, code == "409" && strings.EqualFold(what, "Batch Completed"):
+		// The pull is over: its time, its bytes, its messages.
+		unused, err := strconv.Atoi(h.Get("Nats-Pending-Messages"))
+		if err != nil {
+			unused = p.left
+		}
 		p.left = max(p.left-max(unused, 0), 0)
-		if room, err := strconv.Atoi(h.Get("Nats-Pending-Bytes")); err == nil && room >= p.bytes && strings.EqualFold(what, "Message Size Exceeds MaxBytes") {
+		if room, err := strconv.Atoi(h.Get("Nats-Pending-Bytes")); err == nil && room >= p.bytes && tooLarge {
 			// It brought nothing: the next message is larger than what this server
 			// takes, from times or servers with another limit.
 			p.bytes = min(2*p.bytes, pullMost)
 			p.room()
 		}
 		p.ask()
-	default: // another leader, no leader, a server that goes down: the next look asks again
-		p.log.Debug().Str("status", code).Str("description", what).Msg("pull ended")
-		p.left = 0
+	default: // another leader, no leader, a server that goes down
+		p.gone("interrupted", fmt.Errorf("the server ends the pull: %s %s", code, what))
 	}
 }
 
