@@ -92,7 +92,7 @@ func command(ctx context.Context, args []string, out io.Writer) (int, error) {
 		}
 	}
 	if len(chosen) == 0 {
-		return 2, errors.New("no mutant has such a name")
+		return 2, errors.New("no mutant has such a name; `go run ./mutants -list` prints all")
 	}
 	if o.list {
 		describe(out, chosen)

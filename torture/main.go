@@ -68,10 +68,13 @@ func main() {
 	defer stop()
 	code := exitNotRun
 	o, err := parse(os.Args[1:])
-	if err == nil {
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		code, err = 0, nil
+	case err == nil:
 		code, err = torture(ctx, o)
 	}
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "torture:", err)
 	}
 	os.Exit(code)
