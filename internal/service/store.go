@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -108,6 +110,10 @@ func explainStore(cfg *config.Config, err error) error {
 // storeMend says which setting to look at, "" where the error's own hint does.
 func storeMend(o config.OSS, e *object.Error) string {
 	switch {
+	case e.Kind == object.InDoubt && e.Status == 0 && errors.Is(e, http.ErrSchemeMismatch):
+		return "what listens there has no TLS: write oss.endpoint with http://, or correct it"
+	case e.Kind == object.InDoubt && e.Status == 0 && strings.Contains(e.Error(), "malformed HTTP"):
+		return "what listens there does not speak HTTP: correct oss.endpoint"
 	case e.Kind == object.InDoubt && e.Status == 0:
 		return "nothing answers there: correct oss.endpoint, or start what should listen"
 	case e.Code == "NoSuchBucket":
