@@ -216,6 +216,11 @@ func TestDemo(t *testing.T) {
 	if n := strings.Count(stdout, "\n"); n != 4000 {
 		t.Errorf("cat prints %d orders", n)
 	}
+	// A directory above the archive's own: verify finds damage, and says where the archive is.
+	if _, stderr := wantCode(t, exitFound, "verify", "--dir", dir); !strings.Contains(stderr, "--prefix oss/demo/") {
+		t.Errorf("verify --dir of a directory above says %q", stderr)
+	}
+	wantCode(t, exitGood, "verify", "--dir", dir, "--prefix", "oss/demo/")
 }
 
 // The embedded set-up can be looked at while it runs, wherever it listens, and

@@ -3,6 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -76,7 +80,11 @@ func (w *where) flags(c *cobra.Command) {
 }
 
 func (a *app) open(c *cobra.Command, w *where) (*service.Archive, error) {
-	cfg, log, err := a.loadReading(c)
+	load := a.loadReading
+	if w.dir != "" {
+		load = a.load
+	}
+	cfg, log, err := load(c)
 	if err != nil {
 		return nil, err
 	}
@@ -91,10 +99,38 @@ func (a *app) open(c *cobra.Command, w *where) (*service.Archive, error) {
 		prefix = cfg.OSS.Prefix
 	}
 	arch, err := service.OpenDir(w.dir, prefix)
-	if err == nil && a.configFile != "" {
+	if err != nil {
+		return nil, err
+	}
+	if at, ok := archiveBelow(w.dir, prefix); ok {
+		log.Warn().Str("dir", w.dir).Str("prefix", prefix).Msgf("no archive begins here, but one does further below: say --dir %s --prefix %s", w.dir, at)
+	}
+	if a.configFile != "" {
 		arch.Name = cfg.Archive.Name
 	}
-	return arch, err
+	return arch, nil
+}
+
+// archiveBelow finds an archive that begins below the prefix in dir, where none
+// begins at it: read from there every frame would seem to be in the wrong place.
+func archiveBelow(dir, prefix string) (at string, ok bool) {
+	const own, deepest = "_ossuary", 6
+	if _, err := os.Stat(filepath.Join(dir, filepath.FromSlash(prefix+own))); err == nil {
+		return "", false
+	}
+	_ = fs.WalkDir(os.DirFS(dir), ".", func(name string, e fs.DirEntry, err error) error {
+		switch {
+		case err != nil || !e.IsDir():
+			return nil
+		case e.Name() == own:
+			at, ok = strings.TrimSuffix(name, own), true
+			return fs.SkipAll
+		case strings.Count(name, "/") >= deepest:
+			return fs.SkipDir
+		}
+		return nil
+	})
+	return at, ok && at != ""
 }
 
 // loadReading is load for commands that read an archive: without a configuration
