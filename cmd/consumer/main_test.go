@@ -294,6 +294,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"cat", "--seq", "9..3", "--dir", "."}, "--seq"},
 		{[]string{"cat", "--since", "yesterday", "--dir", "."}, "--since"},
 		{[]string{"verify", "--dir", "/does/not/exist"}, "--dir"},
+		{[]string{"verify", "--dir", "."}, "no object of an archive"},
 		{[]string{"run", "--log-level", "loud"}, "--log-level"},
 		{[]string{"demo", "--config", "x.yaml"}, "--config"},
 		{[]string{"emulator", "--memory", "--dir", "x"}, "--memory"},

@@ -50,6 +50,9 @@ well. It exits 0 only if all is well, 1 if something is wrong.`,
 			if err != nil {
 				return err
 			}
+			if from.dir != "" && report.Objects == 0 && report.Result == archive.OK {
+				return fmt.Errorf("--dir %s: there is no object of an archive; name the directory that holds the objects, and with --prefix what stands before their names", from.dir)
+			}
 			if asJSON {
 				err = a.printJSON(report)
 			} else {

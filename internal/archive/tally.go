@@ -28,6 +28,14 @@ func (v *verification) completeness(ctx context.Context) error {
 				Mend: "restore the control log from a version or a copy"})
 		}
 	}
+	for _, e := range v.lanes {
+		// Events are counted only once the control log has a line.
+		if t := e.Lane.Tally; t.Events > 0 && v.control.source(e.Source) == nil && !v.seen.named[e.Source] {
+			v.col.problem(Finding{Source: e.Source, Key: "ledger " + e.Key,
+				What: fmt.Sprintf("the ledger counts %d events up to sequence %d, and there is neither a control log nor an object of this source", t.Events, t.Floor),
+				Mend: "correct oss.prefix if it is another than what was archived under; else restore the objects from versions or a copy"})
+		}
+	}
 	for _, source := range v.control.sourceNames() {
 		h := v.control.source(source)
 		v.ledgerTallies(h)

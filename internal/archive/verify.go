@@ -116,6 +116,9 @@ func Verify(ctx context.Context, opt Options) (*Report, error) {
 		return nil, err
 	}
 	v.looseTails(ctx)
+	if len(inv.Series)+len(inv.Layouts)+len(v.control.sourceNames()) == 0 {
+		v.col.note(Finding{What: fmt.Sprintf("there is no object of an archive under the prefix %q: nothing was proven", v.opt.Prefix)})
+	}
 	return v.col.report(), nil
 }
 

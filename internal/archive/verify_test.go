@@ -516,6 +516,24 @@ func TestLedger(t *testing.T) {
 		opt.Ledger = l
 		wantDamage(t, verify(t, opt), "1 events are missing", "61")
 	})
+	t.Run("and nothing else", func(t *testing.T) {
+		b := standard(t, event.Gzip)
+		opt := b.options()
+		for _, key := range b.st.Keys() {
+			b.st.Delete(key)
+		}
+		wantDamage(t, verify(t, opt), "the ledger counts 60 events up to sequence 60")
+	})
+	t.Run("of an archive under another prefix", func(t *testing.T) {
+		b := standard(t, event.Gzip)
+		opt := b.options()
+		opt.Prefix = "b/"
+		r := verify(t, opt)
+		wantDamage(t, r, "the ledger counts 60 events up to sequence 60", "correct oss.prefix")
+		if !told(r.Notes, "nothing was proven") {
+			t.Error(dump(r))
+		}
+	})
 }
 
 // stream is a source that still has its messages.
