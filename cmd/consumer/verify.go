@@ -123,7 +123,9 @@ func archiveBelow(dir, prefix string) (at string, ok bool) {
 	}
 	_ = fs.WalkDir(os.DirFS(dir), ".", func(name string, e fs.DirEntry, err error) error {
 		switch {
-		case err != nil || !e.IsDir():
+		case err != nil:
+			return fs.SkipDir
+		case !e.IsDir():
 			return nil
 		case e.Name() == own:
 			at, ok = strings.TrimSuffix(name, own), true
