@@ -101,6 +101,9 @@ func (f *faults) add(r Rule) (string, error) {
 	default:
 		return "", fmt.Errorf("when is %q: before or after", r.When)
 	}
+	if !isOp(r.Op) {
+		return "", fmt.Errorf("op is %q: append, put, get, head, delete, list, or as a request log names it", r.Op)
+	}
 	switch r.Action {
 	case "error":
 		if r.Status == 0 {

@@ -158,3 +158,16 @@ func TestRequestLogOfNoUse(t *testing.T) {
 type noWriter struct{}
 
 func (noWriter) Write([]byte) (int, error) { return 0, io.ErrShortWrite }
+
+// A rule for an operation that there is not would never hit, and nobody would notice.
+func TestFaultsOfUnknownOperations(t *testing.T) {
+	s, err := ossemu.New(ossemu.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for op, ok := range map[string]bool{"": true, "append": true, "list_buckets": true, "get_worm": true, "apend": false, "Append": false} {
+		if _, err := s.AddFault(ossemu.Rule{Op: op, Action: "cut"}); (err == nil) != ok {
+			t.Errorf("op %q: %v", op, err)
+		}
+	}
+}

@@ -148,7 +148,11 @@ func (s *Server) parse(hr *http.Request) (*request, error) {
 	// A key without a bucket is not to be taken for a request to the service: what
 	// is signed names it with its bucket only.
 	if (r.bucket != "" || r.key != "") && !validBucket(r.bucket) {
-		return r, errorf(400, "InvalidBucketName", "The specified bucket is not valid.", "0015-00000001", [2]string{"BucketName", r.bucket})
+		text := "The specified bucket is not valid."
+		if "/"+r.bucket+"/" == adminPath {
+			text += " (Faults can be planted only where the emulator was started with --admin.)"
+		}
+		return r, errorf(400, "InvalidBucketName", text, "0015-00000001", [2]string{"BucketName", r.bucket})
 	}
 	if r.key != "" && !validKey(r.key) {
 		return r, invalidName(r.key)

@@ -72,6 +72,21 @@ var (
 	}
 )
 
+// isOp reports whether requests have this operation, or all have ("").
+func isOp(op string) bool {
+	if op == "" {
+		return true
+	}
+	for _, routes := range []map[string]route{serviceRoutes, bucketRoutes, objectRoutes} {
+		for _, r := range routes {
+			if r.op == op {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // subresources are query parameters that turn an operation into another one. For
 // those that no route has, the answer is that it is not implemented.
 var subresources = []string{
