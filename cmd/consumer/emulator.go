@@ -178,6 +178,9 @@ func serveEmulator(ctx context.Context, f *emulatorFlags, log zerolog.Logger) er
 	srv, err := ossemu.New(f.Options)
 	if err != nil {
 		l.Close()
+		if f.memory {
+			return err
+		}
 		return fmt.Errorf("--dir %s: %w", f.Dir, err)
 	}
 	for _, text := range f.faults {

@@ -19,7 +19,7 @@ func Load(path string) (*Config, error) {
 	}
 	data, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading the configuration: %w", err)
+		return nil, fmt.Errorf("reading the configuration: %w; name a file that can be read with --config", err)
 	}
 	return Parse(path, data, os.LookupEnv)
 }

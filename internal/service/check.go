@@ -43,7 +43,7 @@ type Checked struct {
 // leaves nothing behind.
 func Check(ctx context.Context, cfg *config.Config, log zerolog.Logger) []Checked {
 	c := &checker{cfg: cfg, log: log}
-	c.ok("configuration", fmt.Sprintf("archive %s, %d sources", cfg.Archive.Name, len(cfg.Sources)))
+	c.ok("configuration", fmt.Sprintf("archive %s, sources: %d", cfg.Archive.Name, len(cfg.Sources)))
 	for _, w := range cfg.Warnings {
 		c.warn("configuration", w.Path+": "+w.What, w.Mend)
 	}
@@ -205,7 +205,7 @@ func (c *checker) ledger(ctx context.Context, js jetstream.JetStream) {
 	if err == nil {
 		var lanes []ledger.Entry
 		if lanes, err = l.Lanes(ctx); err == nil {
-			c.ok("ledger", fmt.Sprintf("%s, %d lanes", bucket, len(lanes)))
+			c.ok("ledger", fmt.Sprintf("%s, lanes: %d", bucket, len(lanes)))
 			return
 		}
 	}
