@@ -96,6 +96,9 @@ func (l *Lane) epoch(ctx, stop context.Context) (err error) {
 	if err != nil {
 		return because(ctx, err)
 	}
+	if err := l.same(ctx, stream, st.Stream, point); err != nil {
+		return because(ctx, err)
+	}
 
 	// Consume until something ends it.
 	run, err := l.begin(st, stream, plan, number, point)

@@ -242,6 +242,7 @@ func (p *process) block() (release func()) {
 type wire struct {
 	store *objecttest.Store
 	dead  *atomic.Bool
+	after func() // each append; may be nil
 }
 
 func (w *wire) cut() error {
@@ -255,7 +256,11 @@ func (w *wire) Append(ctx context.Context, key string, position int64, body []by
 	if err := w.cut(); err != nil {
 		return object.Appended{}, err
 	}
-	return w.store.Append(ctx, key, position, body, c)
+	done, err := w.store.Append(ctx, key, position, body, c)
+	if w.after != nil {
+		w.after()
+	}
+	return done, err
 }
 
 func (w *wire) Head(ctx context.Context, key string) (object.Info, error) {

@@ -26,10 +26,7 @@ type beginning struct {
 // identify compares the stream with what the archive knows of it; nil if it goes
 // on as before.
 //
-// A stream keeps its creation time through a restore or a rewind by power loss,
-// so the message at the floor is compared too. Where that message is gone,
-// nothing can be told here; the sinks notice when they are handed an event that
-// they seem to have and that is later than all they have.
+// What tells a stream that was set back is in rewound.
 func (l *Lane) identify(ctx context.Context, s jetstream.Stream, st control.State, e ledger.Lane, p checkpoint) (*beginning, error) {
 	info := s.CachedInfo()
 	created, first := info.Created.UTC(), max(info.State.FirstSeq, 1)
@@ -49,22 +46,98 @@ func (l *Lane) identify(ctx context.Context, s jetstream.Stream, st control.Stat
 		return &beginning{next, 1, "the stream was made anew"}, nil
 	case l.reused != nil && *l.reused == st.Stream.Incarnation:
 		return &beginning{next, first, "a series has another event at a sequence"}, nil
+	}
+	why, err := l.rewound(ctx, info, p)
+	if why == "" || err != nil {
+		return nil, err
+	}
+	return &beginning{next, first, why}, nil
+}
+
+// clockSkew is by how much the clocks of a stream's leaders may differ: a message may
+// be that much older than the one before it.
+const clockSkew = time.Second
+
+// rewound says why the stream cannot be the one that had its floor at p, although it
+// was made at the same time; "" if it can. It may have been restored from a backup, or
+// have lost its end when power failed, and have grown since.
+//
+// Where the message at the floor is gone, as it always is where acknowledging deletes,
+// the one before it tells: it must not be younger. Where none is left up to the floor,
+// what became of it does not matter any more.
+func (l *Lane) rewound(ctx context.Context, info *jetstream.StreamInfo, p checkpoint) (why string, err error) {
+	switch {
 	case info.State.LastSeq < p.Floor && p.Floor >= p.Tally.From: // else nothing was archived yet, and the start lies ahead
-		return &beginning{next, first, fmt.Sprintf("the stream ends at sequence %d, before the floor %d", info.State.LastSeq, p.Floor)}, nil
+		return fmt.Sprintf("the stream ends at sequence %d, before the floor %d", info.State.LastSeq, p.Floor), nil
 	case p.Floor == 0 || p.Time.IsZero():
-		return nil, nil
+		return "", nil
 	}
 	_, at, err := messageAt(ctx, l.opt.JS, l.opt.Source, p.Floor, false)
 	switch {
-	case errors.Is(err, jetstream.ErrMsgNotFound):
-		return nil, nil
-	case err != nil:
-		return nil, fmt.Errorf("looking at the message at the floor %d: %w", p.Floor, err)
-	case !at.Equal(p.Time):
-		return &beginning{next, first, fmt.Sprintf("the message at the floor %d is of %s, it was of %s", p.Floor,
-			at.UTC().Format(time.RFC3339Nano), p.Time.Format(time.RFC3339Nano))}, nil
+	case err == nil && !at.Equal(p.Time):
+		return fmt.Sprintf("the message at the floor %d is of %s, it was of %s", p.Floor,
+			at.UTC().Format(time.RFC3339Nano), p.Time.Format(time.RFC3339Nano)), nil
+	case err == nil:
+		return "", nil
+	case !errors.Is(err, jetstream.ErrMsgNotFound):
+		return "", fmt.Errorf("looking at the message at the floor %d: %w", p.Floor, err)
 	}
-	return nil, nil
+	seq, at, err := l.lastBefore(ctx, max(info.State.FirstSeq, 1), p.Floor)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("looking for a message before the floor %d: %w", p.Floor, err)
+	case seq != 0 && at.After(p.Time.Add(clockSkew)):
+		return fmt.Sprintf("message %d is of %s, and the one at the floor %d was of %s", seq,
+			at.UTC().Format(time.RFC3339Nano), p.Floor, p.Time.Format(time.RFC3339Nano)), nil
+	}
+	return "", nil
+}
+
+// lastBefore is the last message with a sequence from first on and below limit; 0 if
+// there is none.
+func (l *Lane) lastBefore(ctx context.Context, first, limit uint64) (found uint64, at time.Time, err error) {
+	for first < limit {
+		mid := first + (limit-first)/2
+		seq, t, err := messageAt(ctx, l.opt.JS, l.opt.Source, mid, true)
+		switch {
+		case errors.Is(err, jetstream.ErrMsgNotFound), err == nil && seq >= limit:
+			limit = mid
+		case err != nil:
+			return 0, time.Time{}, err
+		default:
+			found, at, first = seq, t, seq+1
+		}
+	}
+	return found, at, nil
+}
+
+// same ends the epoch if the stream, on which its consumer was made, is not the one
+// that was looked at before: the control log may have kept us waiting between the two.
+// The consumer was made by the stream's name, and would begin behind the floor of
+// another one, whose first events nobody would archive.
+func (l *Lane) same(ctx context.Context, s jetstream.Stream, id event.StreamID, p checkpoint) error {
+	before := s.CachedInfo()
+	now, err := s.Info(ctx)
+	if err != nil {
+		return fmt.Errorf("looking at stream %s again: %w", l.opt.Source, err)
+	}
+	why := ""
+	switch {
+	case !now.Created.Equal(id.Created):
+		why = "it was made anew"
+	case now.Config.Retention != before.Config.Retention:
+		why = "its retention was changed"
+	case now.State.LastSeq < before.State.LastSeq:
+		why = fmt.Sprintf("it ends at sequence %d, and ended at %d", now.State.LastSeq, before.State.LastSeq)
+	default:
+		if why, err = l.rewound(ctx, now, p); err != nil {
+			return err
+		}
+	}
+	if why != "" {
+		return ended("stream", fmt.Errorf("stream %s has changed since it was looked at: %s", l.opt.Source, why))
+	}
+	return nil
 }
 
 // orphaned refuses to begin an archive that has begun before but has lost its
