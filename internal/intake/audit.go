@@ -76,7 +76,8 @@ func (e *epoch) audit(ctx context.Context, end context.CancelCauseFunc, cons jet
 	a := auditor{deletes: e.tracker.mode != ackFreely}
 	var gone losses
 	answered := time.Now()
-	var silent error // why the server has not answered since
+	var silent error               // why the server has not answered since
+	past := e.tracker.checkpoint() // at the last look
 	for {
 		select {
 		case <-ctx.Done():
@@ -91,19 +92,29 @@ func (e *epoch) audit(ctx context.Context, end context.CancelCauseFunc, cons jet
 			return
 		case <-look.C:
 		}
-		seen, owed, busy := e.seen.Load(), e.tracker.owed(), e.busy.Load()
+		seen, owed, busy, reached := e.seen.Load(), e.tracker.owed(), e.busy.Load(), e.reached.Load()
 		asked, cancel := context.WithTimeout(ctx, auditTimeout)
-		first, err := e.first(asked)
+		first, last, err := e.bounds(asked)
+		if err == nil && last >= reached {
+			err = e.still(asked, past)
+		}
 		var info *jetstream.ConsumerInfo
 		if err == nil {
 			info, err = cons.Info(asked)
 		}
 		cancel()
+		var again rewoundError
 		switch {
 		case ctx.Err() != nil:
 			return
 		case errors.Is(err, jetstream.ErrConsumerNotFound), errors.Is(err, jetstream.ErrStreamNotFound):
 			end(ended("consumer_gone", fmt.Errorf("looking at the consumer: %w", err)))
+			return
+		case errors.As(err, &again):
+			end(ended("rewound", err))
+			return
+		case err == nil && last < reached: // the next epoch sees whether it is so
+			end(ended("rewound", fmt.Errorf("the stream ends at sequence %d, and %d was delivered", last, reached)))
 			return
 		case err != nil: // the connection is down: says nothing about deliveries
 			silent = err
@@ -111,7 +122,7 @@ func (e *epoch) audit(ctx context.Context, end context.CancelCauseFunc, cons jet
 			e.log.Debug().Err(err).Msg("cannot look at the consumer")
 			continue
 		}
-		answered, silent = time.Now(), nil
+		answered, silent, past = time.Now(), nil, e.tracker.checkpoint()
 		if err := a.judge(seen, owed, busy, info); err != nil {
 			end(err)
 			return
@@ -154,17 +165,37 @@ func (g *losses) judge(info *jetstream.ConsumerInfo, start uint64) (n uint64) {
 	return n
 }
 
-// first is the first sequence that the stream has, 0 where acknowledgements move
-// it.
-func (e *epoch) first(ctx context.Context) (uint64, error) {
-	if e.stream.CachedInfo().Config.Retention != jetstream.LimitsPolicy {
-		return 0, nil
-	}
+// bounds are the first and the last sequence that the stream has; first is 0 where
+// acknowledgements move it.
+func (e *epoch) bounds(ctx context.Context) (first, last uint64, err error) {
 	info, err := e.stream.Info(ctx)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	return info.State.FirstSeq, nil
+	if info.Config.Retention == jetstream.LimitsPolicy {
+		first = info.State.FirstSeq
+	}
+	return first, info.State.LastSeq, nil
+}
+
+// rewoundError says that the stream was set back while the epoch read it.
+type rewoundError string
+
+func (e rewoundError) Error() string    { return "the stream was set back: " + string(e) }
+func (rewoundError) StreamReused() bool { return true }
+
+// still compares the message at a floor of some time ago. A stream that was set back
+// and has grown beyond what was delivered goes on as if nothing had happened: its
+// consumer passes over the sequences that are used again, and so would the floor.
+func (e *epoch) still(ctx context.Context, past checkpoint) error {
+	if past.Floor == 0 || past.Time.IsZero() {
+		return nil
+	}
+	why, _, err := e.l.another(ctx, past)
+	if err == nil && why != "" {
+		return rewoundError(why)
+	}
+	return err
 }
 
 // trouble is why the lane does not go on although nothing has ended the epoch, ""

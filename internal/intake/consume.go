@@ -130,6 +130,7 @@ func (e *epoch) handle(ctx context.Context, end context.CancelCauseFunc, msg *na
 		return
 	}
 	e.seen.Store(meta.Sequence.Consumer)
+	e.reached.Store(max(meta.Sequence.Stream, e.reached.Load()))
 	if e.horizon.wait(ctx, meta.Sequence.Stream) != nil {
 		return
 	}

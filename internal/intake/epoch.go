@@ -344,6 +344,12 @@ func (l *Lane) begin(st control.State, s jetstream.Stream, p *plan, number uint6
 		horizon: newHorizon(h, step),
 		stepper: &stepper{step: step, least: l.opt.HorizonMin, ahead: l.opt.HorizonAhead},
 	}
+	if point.Floor >= point.Tally.From { // else nothing was archived yet, and the start may lie ahead
+		e.reached.Store(point.Floor)
+		if mode != ackEach {
+			e.order.stream = point.Floor // a consumer that begins before it was set back
+		}
+	}
 	sink, err := l.opt.NewSink(SinkOptions{Stream: st.Stream, Epoch: number,
 		Confirm: e.tracker.Confirm, Forget: e.tracker.Forget, DeadLetter: e.tracker.DeadLetter})
 	if err != nil {
@@ -366,8 +372,9 @@ type epoch struct {
 	stepper *stepper
 	sink    Sink
 
-	seen atomic.Uint64 // last good consumer sequence
-	busy atomic.Bool   // the callback is at work
+	seen    atomic.Uint64 // last good consumer sequence
+	reached atomic.Uint64 // the highest sequence that the stream is known to have had
+	busy    atomic.Bool   // the callback is at work
 
 	turn     sync.Mutex
 	order    contiguity

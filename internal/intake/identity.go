@@ -72,15 +72,9 @@ func (l *Lane) rewound(ctx context.Context, info *jetstream.StreamInfo, p checkp
 	case p.Floor == 0 || p.Time.IsZero():
 		return "", nil
 	}
-	_, at, err := messageAt(ctx, l.opt.JS, l.opt.Source, p.Floor, false)
-	switch {
-	case err == nil && !at.Equal(p.Time):
-		return fmt.Sprintf("the message at the floor %d is of %s, it was of %s", p.Floor,
-			at.UTC().Format(time.RFC3339Nano), p.Time.Format(time.RFC3339Nano)), nil
-	case err == nil:
-		return "", nil
-	case !errors.Is(err, jetstream.ErrMsgNotFound):
-		return "", fmt.Errorf("looking at the message at the floor %d: %w", p.Floor, err)
+	why, there, err := l.another(ctx, p)
+	if there || err != nil {
+		return why, err
 	}
 	seq, at, err := l.lastBefore(ctx, max(info.State.FirstSeq, 1), p.Floor)
 	switch {
@@ -91,6 +85,22 @@ func (l *Lane) rewound(ctx context.Context, info *jetstream.StreamInfo, p checkp
 			at.UTC().Format(time.RFC3339Nano), p.Floor, p.Time.Format(time.RFC3339Nano)), nil
 	}
 	return "", nil
+}
+
+// another says why the message at the floor is another one than was archived; "" if it
+// is not, or if none is there.
+func (l *Lane) another(ctx context.Context, p checkpoint) (why string, there bool, err error) {
+	_, at, err := messageAt(ctx, l.opt.JS, l.opt.Source, p.Floor, false)
+	switch {
+	case errors.Is(err, jetstream.ErrMsgNotFound):
+		return "", false, nil
+	case err != nil:
+		return "", false, fmt.Errorf("looking at the message at the floor %d: %w", p.Floor, err)
+	case !at.Equal(p.Time):
+		return fmt.Sprintf("the message at the floor %d is of %s, it was of %s", p.Floor,
+			at.UTC().Format(time.RFC3339Nano), p.Time.Format(time.RFC3339Nano)), true, nil
+	}
+	return "", true, nil
 }
 
 // lastBefore is the last message with a sequence from first on and below limit; 0 if

@@ -1,13 +1,17 @@
 package intake
 
 import (
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"ossuary/internal/control"
+	"ossuary/internal/embedded/fakenats"
+	"ossuary/internal/object/objecttest"
 	"ossuary/internal/router"
 )
 
@@ -105,6 +109,80 @@ func TestRewoundWithoutTheMessageAtTheFloor(t *testing.T) {
 			if n := r.arch.count(); n != c.count {
 				t.Errorf("%d events, want %d", n, c.count)
 			}
+		})
+	}
+}
+
+// The server loses the stream's end while an epoch reads it, and hands the sequences
+// out again. The consumer may stay where it was, and pass over them.
+func TestRewoundUnderAnEpoch(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		audit     time.Duration
+		reconcile bool // the server sets the consumer back
+		idle      bool // the epoch has been delivered nothing
+		later     int  // publish more only when it was noticed that the stream is shorter
+	}{
+		"noticed while it is shorter":          {audit: 50 * time.Millisecond, later: 40},
+		"noticed when it has grown beyond":     {audit: 50 * time.Millisecond},
+		"noticed by what comes from before it": {audit: time.Hour, reconcile: true, idle: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			srv := fakenats.New(fakenats.Options{})
+			connect := func(who string) *nats.Conn {
+				nc, err := nats.Connect("nats://127.0.0.1:4222", nats.SetCustomDialer(srv.Link(who)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(nc.Close)
+				return nc
+			}
+			js, err := jetstream.New(connect("test"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := &rig{t: t, js: js, store: objecttest.New(), arch: &fakeArchive{series: map[string][]record{}}, want: map[string][]uint64{}}
+			r.stream(jetstream.LimitsPolicy)
+			mod := func(o *Options) { o.AuditEvery = c.audit }
+			p := r.startOn(connect("first"), "first", mod)
+			r.publish(30)
+			r.check()
+			if c.idle {
+				p.stop()
+				p = r.startOn(connect("second"), "second", mod)
+			}
+			r.wait("it runs and has its floor", func() bool {
+				s := p.lane.Status()
+				return s.State == Running && s.Floor == 29 && (c.audit > time.Minute || p.audits.Load() > 2)
+			})
+			r.arch.clear()
+			for name, s := range r.want {
+				r.want[name] = slices.DeleteFunc(s, func(seq uint64) bool { return seq > 20 })
+			}
+			srv.Rewind(testStream, 20, c.reconcile)
+			if c.later > 0 {
+				r.wait("the next incarnation", func() bool { return r.state().Stream.Incarnation == 1 })
+			}
+			r.publish(40)
+			r.wait("the next incarnation", func() bool { return r.state().Stream.Incarnation == 1 })
+			r.wait("everything is archived", func() bool {
+				r.arch.mu.Lock()
+				defer r.arch.mu.Unlock()
+				for name, want := range r.want {
+					var got []uint64
+					for _, x := range r.arch.series[name] {
+						if x.incarnation == 1 {
+							got = append(got, x.sequence)
+						}
+					}
+					if !slices.Equal(got, want) {
+						return false
+					}
+				}
+				return true
+			})
+			p.stop()
 		})
 	}
 }

@@ -81,6 +81,29 @@ func (s *Server) Restart(down time.Duration, forget, resurrect bool) {
 	})
 }
 
+// Rewind takes the messages behind last away, as a loss of power does that were not on
+// disk: their sequences are used again. With reconcile the consumers are set back too,
+// as newer servers do where a stream has no replicas; others stay where they were.
+func (s *Server) Rewind(stream string, last uint64, reconcile bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := s.streams[stream]
+	for seq := last + 1; seq <= st.last; seq++ {
+		delete(st.msgs, seq)
+		delete(st.acked, seq)
+	}
+	st.last = last
+	st.first = min(st.first, last+1)
+	for _, o := range st.consumers {
+		if !reconcile || o.sseq <= last {
+			continue
+		}
+		o.pending, o.times, o.again = map[uint64]uint64{}, map[uint64]uint64{}, nil
+		o.sseq, o.ackS, o.ackC, o.start = last, min(o.ackS, last), o.dseq, min(o.start, last)
+		o.saved, o.savedAt = o.position.clone(), time.Now()
+	}
+}
+
 // forget puts the consumers back to what stands on disk.
 func (st *stream) forget(resurrect bool) {
 	if resurrect {
