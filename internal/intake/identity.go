@@ -40,6 +40,9 @@ func (l *Lane) identify(ctx context.Context, s jetstream.Stream, st control.Stat
 		}
 		return &beginning{event.StreamID{Name: l.opt.Source, Created: created}, from, "the first event of this archive"}, nil
 	}
+	if err := l.older(st, e); err != nil {
+		return nil, err
+	}
 	next := event.StreamID{Name: l.opt.Source, Created: created, Incarnation: st.Stream.Incarnation + 1}
 	switch {
 	case !st.Stream.Created.Equal(created):
@@ -181,6 +184,27 @@ func (l *Lane) orphaned(ctx context.Context, e ledger.Lane) error {
 	}
 	mend := fmt.Sprintf("restore %s_ossuary/control/ from a backup or from the bucket's versions; if the archive shall really begin anew, give it another oss.prefix and archive.name", l.opt.Prefix)
 	return &FatalError{What: fmt.Sprintf("the control log of source %s is missing, and %s", l.opt.Source, what), Mend: mend}
+}
+
+// older refuses a control log of an older time than the ledger, which was read before:
+// one restored from an old backup, or whose last object is gone. It has forgotten
+// layouts and horizons that were granted, and perhaps incarnations, whose numbers would
+// come again; events would be archived a second time, elsewhere.
+//
+// Nothing is archived above what the log grants, so a floor never lies above that.
+func (l *Lane) older(st control.State, e ledger.Lane) error {
+	t, _ := st.Tally(l.opt.Lane)
+	var what string
+	switch granted := max(st.HighestHorizon(), t.Floor); {
+	case e.Incarnation > st.Stream.Incarnation:
+		what = fmt.Sprintf("it ends with incarnation %d of the stream, the ledger knows of %d", st.Stream.Incarnation, e.Incarnation)
+	case e.Incarnation == st.Stream.Incarnation && e.Floor > granted:
+		what = fmt.Sprintf("it grants sequences up to %d, the ledger says that those up to %d are archived", granted, e.Floor)
+	default:
+		return nil
+	}
+	return &FatalError{What: fmt.Sprintf("the control log of source %s is older than the ledger: %s", l.opt.Source, what),
+		Mend: fmt.Sprintf("restore %s_ossuary/control/ to its newest version", l.opt.Prefix)}
 }
 
 // messageAt is the sequence and the timestamp of a message, or of the next one

@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"io"
 	"slices"
 	"sync"
 	"testing"
@@ -183,6 +184,53 @@ func TestRewoundUnderAnEpoch(t *testing.T) {
 				return true
 			})
 			p.stop()
+		})
+	}
+}
+
+// A control log that was restored from an old backup has forgotten what it granted
+// since: other layouts might come to hold for what is archived already.
+func TestControlLogOfAnOlderTime(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*rig){
+		"horizons": func(r *rig) { r.publish(500) },
+		"incarnations": func(r *rig) {
+			if err := r.js.DeleteStream(t.Context(), testStream); err != nil {
+				t.Fatal(err)
+			}
+			r.stream(jetstream.LimitsPolicy)
+			r.arch.clear()
+			clear(r.want)
+			r.publish(10)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, jetstream.LimitsPolicy)
+			p := r.start("first")
+			r.publish(20)
+			r.check()
+			p.stop()
+			key := p.log.Key()
+			info, err := r.store.Head(t.Context(), key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := r.store.Read(t.Context(), key, 0, info.Length)
+			if err != nil {
+				t.Fatal(err)
+			}
+			old, err := io.ReadAll(body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			change(r)
+			p = r.start("second")
+			r.check()
+			p.stop()
+			r.store.Delete(key)
+			r.store.AppendRaw(key, old)
+			r.start("third").fails()
 		})
 	}
 }
