@@ -21,6 +21,8 @@ const (
 	auditTimeout = 5 * time.Second
 	// reportEvery is how often status and metrics are brought up to date.
 	reportEvery = time.Second
+	// tidyAudits: what an older owner leaves behind only costs room in the stream.
+	tidyAudits = 12
 	// troubleAudits: what lasts for so many audits is told to people.
 	troubleAudits = 2
 )
@@ -78,7 +80,7 @@ func (e *epoch) audit(ctx context.Context, end context.CancelCauseFunc, cons jet
 	answered := time.Now()
 	var silent error               // why the server has not answered since
 	past := e.tracker.checkpoint() // at the last look
-	for {
+	for looks := 1; ; {
 		select {
 		case <-ctx.Done():
 			return
@@ -101,6 +103,9 @@ func (e *epoch) audit(ctx context.Context, end context.CancelCauseFunc, cons jet
 		var info *jetstream.ConsumerInfo
 		if err == nil {
 			info, err = cons.Info(asked)
+		}
+		if looks++; err == nil && looks%tidyAudits == 0 && e.tracker.mode == ackThrough {
+			err = e.tidy(asked)
 		}
 		cancel()
 		var again rewoundError

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -36,7 +37,7 @@ const ackWait = 24 * time.Hour
 // one, so the old one goes first; its unacknowledged messages are what is left
 // in the stream, and the new one delivers them first. On Limits either would do.
 func (l *Lane) consumer(ctx context.Context, s jetstream.Stream, p *plan, epoch uint64, point checkpoint) (jetstream.Consumer, uint64, error) {
-	older, highest, err := l.consumers(ctx, s)
+	older, highest, err := l.consumers(ctx, s, math.MaxUint64)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -90,9 +91,9 @@ func (l *Lane) consumer(ctx context.Context, s jetstream.Stream, p *plan, epoch 
 	return cons, epoch, nil
 }
 
-// consumers lists this lane's consumers, and the highest epoch among them. With
-// LeaseOff the consumers of other instances are theirs.
-func (l *Lane) consumers(ctx context.Context, s jetstream.Stream) (names []string, highest uint64, err error) {
+// consumers lists this lane's consumers of epochs up to limit, and the highest epoch
+// among them. With LeaseOff the consumers of other instances are theirs.
+func (l *Lane) consumers(ctx context.Context, s jetstream.Stream, limit uint64) (names []string, highest uint64, err error) {
 	list := s.ListConsumers(ctx)
 	for c := range list.Info() {
 		m := c.Config.Metadata
@@ -100,15 +101,35 @@ func (l *Lane) consumers(ctx context.Context, s jetstream.Stream) (names []strin
 			l.opt.LeaseOff && m[metaOwner] != l.opt.Owner {
 			continue
 		}
-		names = append(names, c.Name)
-		if n, err := strconv.ParseUint(m[metaEpoch], 10, 64); err == nil {
-			highest = max(highest, n)
+		n, err := strconv.ParseUint(m[metaEpoch], 10, 64)
+		if err != nil {
+			n = 0
+		}
+		if n <= limit {
+			names, highest = append(names, c.Name), max(highest, n)
 		}
 	}
 	if err := list.Err(); err != nil {
 		return nil, 0, fmt.Errorf("listing the consumers of stream %s: %w", l.opt.Source, err)
 	}
 	return names, highest, nil
+}
+
+// tidy deletes the lane's consumers of lower epochs. An older owner that was paused may
+// make its consumer behind ours, and then learn that it has lost the lease: until the
+// next epoch, every message would wait for that consumer's acknowledgement too.
+//
+// Of two owners at most one has the lower epoch, so they never delete each other's, and
+// a consumer is left in which the stream's messages have an interest.
+func (e *epoch) tidy(ctx context.Context) error {
+	older, _, err := e.l.consumers(ctx, e.stream, e.number-1)
+	if err != nil {
+		return err
+	}
+	for _, name := range older {
+		e.log.Warn().Str("consumer", name).Msg("an older owner of this lane has left a consumer behind; deleting it")
+	}
+	return e.l.deleteConsumers(ctx, e.stream, older)
 }
 
 func (l *Lane) deleteConsumers(ctx context.Context, s jetstream.Stream, names []string) error {

@@ -2,6 +2,7 @@ package intake
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -148,7 +149,7 @@ func TestAuditFindsLostDeliveries(t *testing.T) {
 	r.publish(20)
 	r.check()
 	// Somebody pulls from our consumer.
-	names, _, err := p.lane.consumers(t.Context(), mustStream(t, r))
+	names, _, err := p.lane.consumers(t.Context(), mustStream(t, r), math.MaxUint64)
 	if err != nil || len(names) != 1 {
 		t.Fatal(names, err)
 	}

@@ -1,6 +1,7 @@
 package intake
 
 import (
+	"errors"
 	"io"
 	"slices"
 	"sync"
@@ -233,4 +234,41 @@ func TestControlLogOfAnOlderTime(t *testing.T) {
 			r.start("third").fails()
 		})
 	}
+}
+
+// An older owner was paused while it made its consumer, and has lost the lease since. On
+// interest retention every message would wait for that consumer.
+func TestConsumerOfAnOlderOwner(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, jetstream.InterestPolicy)
+	start := func() *process {
+		p := r.start("first")
+		r.wait("it runs", func() bool { return p.lane.Status().State == Running })
+		return p
+	}
+	start().stop()
+	p := start()
+	left := func(epoch string, owner string) string {
+		name := "left-by-" + owner
+		if _, err := mustStream(t, r).CreateConsumer(t.Context(), jetstream.ConsumerConfig{Durable: name, AckPolicy: jetstream.AckAllPolicy,
+			Metadata: map[string]string{metaArchive: testArchive, metaSource: testStream, metaLane: router.FirstLane, metaEpoch: epoch}}); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
+	newer := left("9", "newer")
+	older := left("1", "older")
+	r.wait("the older one is deleted", func() bool {
+		_, err := mustStream(t, r).Consumer(t.Context(), older)
+		return errors.Is(err, jetstream.ErrConsumerNotFound)
+	})
+	if _, err := mustStream(t, r).Consumer(t.Context(), newer); err != nil {
+		t.Errorf("the newer one: %v", err)
+	}
+	r.publish(20)
+	r.check()
+	if n := len(p.ended()); n != 0 {
+		t.Errorf("%d epochs ended", n)
+	}
+	p.stop()
 }
