@@ -109,6 +109,7 @@ func (e *epoch) audit(ctx context.Context, end context.CancelCauseFunc, cons jet
 		}
 		cancel()
 		var again rewoundError
+		var changed *endError
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -117,6 +118,9 @@ func (e *epoch) audit(ctx context.Context, end context.CancelCauseFunc, cons jet
 			return
 		case errors.As(err, &again):
 			end(ended("rewound", err))
+			return
+		case errors.As(err, &changed):
+			end(changed)
 			return
 		case err == nil && last < reached: // the next epoch sees whether it is so
 			end(ended("rewound", fmt.Errorf("the stream ends at sequence %d, and %d was delivered", last, reached)))
@@ -177,7 +181,10 @@ func (e *epoch) bounds(ctx context.Context) (first, last uint64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	if info.Config.Retention == jetstream.LimitsPolicy {
+	if retention := info.Config.Retention; ackingOf(retention) != e.tracker.mode {
+		return 0, 0, ended("stream", fmt.Errorf("the stream's retention was changed to %s", retention))
+	}
+	if e.tracker.mode == ackFreely {
 		first = info.State.FirstSeq
 	}
 	return first, info.State.LastSeq, nil

@@ -324,13 +324,7 @@ func (l *Lane) superseded(n int) error {
 
 // begin puts together what the epoch needs to consume.
 func (l *Lane) begin(st control.State, s jetstream.Stream, p *plan, number uint64, point checkpoint) (*epoch, error) {
-	var mode acking
-	switch s.CachedInfo().Config.Retention {
-	case jetstream.InterestPolicy:
-		mode = ackThrough
-	case jetstream.WorkQueuePolicy:
-		mode = ackEach
-	}
+	mode := ackingOf(s.CachedInfo().Config.Retention)
 	window := max(windowFactor*l.opt.MaxAckPending, minWindow)
 	if l.opt.window > 0 {
 		window = l.opt.window

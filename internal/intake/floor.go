@@ -4,6 +4,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"ossuary/internal/ledger"
 )
 
@@ -21,6 +23,16 @@ const (
 	// ackEach: WorkQueue retention. Every message by itself.
 	ackEach
 )
+
+func ackingOf(r jetstream.RetentionPolicy) acking {
+	switch r {
+	case jetstream.InterestPolicy:
+		return ackThrough
+	case jetstream.WorkQueuePolicy:
+		return ackEach
+	}
+	return ackFreely
+}
 
 // checkpoint is the floor with the counts that belong to it. The two are stored
 // together or not at all, so that a restart counts nothing twice.

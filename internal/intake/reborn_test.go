@@ -272,3 +272,22 @@ func TestConsumerOfAnOlderOwner(t *testing.T) {
 	}
 	p.stop()
 }
+
+// Where the stream comes to delete what is acknowledged, an epoch that acknowledges
+// past waiting events must not go on.
+func TestRetentionChanges(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, jetstream.LimitsPolicy)
+	p := r.start("first")
+	r.publish(20)
+	r.check()
+	cfg := r.info().Config
+	cfg.Retention = jetstream.InterestPolicy
+	if _, err := r.js.UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	r.wait("the epoch ends", func() bool { return slices.Equal(p.ended(), []string{"stream"}) })
+	r.publish(20)
+	r.check()
+	p.stop()
+}
