@@ -90,8 +90,9 @@ func (l *fakeLedger) Tail(ctx context.Context, _, _, series string) (t ledger.Ta
 	return t, rev, err
 }
 
-func (l *fakeLedger) PutTail(ctx context.Context, _, _, series string, t ledger.Tail, rev uint64) (next uint64, err error) {
-	err = l.do(ctx, "put", func() error {
+func (l *fakeLedger) PutTail(ctx context.Context, _, _, series string, t ledger.Tail, rev uint64) (uint64, error) {
+	var next uint64
+	err := l.do(ctx, "put", func() error {
 		if l.tails[series].Revision != rev {
 			return ledger.ErrConflict
 		}
@@ -101,7 +102,7 @@ func (l *fakeLedger) PutTail(ctx context.Context, _, _, series string, t ledger.
 		return nil
 	})
 	if err != nil {
-		return 0, err // next may yet change, if the write is late
+		return 0, err // next may yet be written to, if the write is late
 	}
 	return next, nil
 }

@@ -85,7 +85,7 @@ func TestFile(t *testing.T) {
 // provider counts how it is asked, and answers as it is told.
 type provider struct {
 	asked atomic.Int32
-	takes time.Duration
+	takes atomic.Int64 // time.Duration
 	fails atomic.Bool
 	alone atomic.Int32
 }
@@ -96,7 +96,7 @@ func (p *provider) get() (Keys, error) {
 	}
 	defer p.alone.Add(-1)
 	n := p.asked.Add(1)
-	time.Sleep(p.takes)
+	time.Sleep(time.Duration(p.takes.Load()))
 	if p.fails.Load() {
 		return Keys{}, errors.New("STS is away")
 	}
@@ -106,7 +106,8 @@ func (p *provider) get() (Keys, error) {
 // Nobody but the first waits for new keys while the old ones are good.
 func TestFreshRenewsBehindTheScenes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := &provider{takes: 3 * time.Second}
+		p := &provider{}
+		p.takes.Store(int64(3 * time.Second))
 		get := Fresh(p.get, RenewEvery, zerolog.Nop())
 		waits := func(id string, limit time.Duration) {
 			t.Helper()
@@ -151,7 +152,7 @@ func TestFreshKeepsWhatItHas(t *testing.T) {
 			t.Errorf("asked again: %v", err)
 		}
 		p.fails.Store(true)
-		p.takes = 15 * time.Second // a connection that times out
+		p.takes.Store(int64(15 * time.Second)) // a connection that times out
 		var waited time.Duration
 		for begin := time.Now(); time.Since(begin) < 10*time.Minute; time.Sleep(100 * time.Millisecond) {
 			start := time.Now()
@@ -167,7 +168,7 @@ func TestFreshKeepsWhatItHas(t *testing.T) {
 			t.Errorf("logged %d times: %s", n, &logged)
 		}
 		p.fails.Store(false)
-		p.takes = 0
+		p.takes.Store(0)
 		time.Sleep(time.Minute)
 		get()
 		synctest.Wait()

@@ -180,23 +180,29 @@ var ballastData = []byte(`"` + strings.Repeat("x", 40<<10) + `"`)
 
 // roll says whether the segment is as large as it may get.
 func (a *actor) roll(now bool) {
-	for _, spec := range a.specs {
+	a.edit(func(spec *appendsink.Spec) {
 		spec.Roll.Size = 0
 		if now {
 			spec.Roll.Size = 1
 		}
+	})
+}
+
+// edit changes what the set reads under its lock while nothing runs. The race detector
+// does not count the end of a bubble's sleep as an order, so the lock is taken around it.
+func (a *actor) edit(change func(*appendsink.Spec)) {
+	a.set.Held()
+	for _, spec := range a.specs {
+		change(spec)
 	}
+	a.set.Held()
 }
 
 // idle has the sweep find the series idle.
 func (a *actor) idle() {
-	for _, spec := range a.specs {
-		spec.Roll.Idle = 1
-	}
+	a.edit(func(spec *appendsink.Spec) { spec.Roll.Idle = 1 })
 	a.tw.sleep(sweepEvery)
-	for _, spec := range a.specs {
-		spec.Roll.Idle = 0
-	}
+	a.edit(func(spec *appendsink.Spec) { spec.Roll.Idle = 0 })
 }
 
 // answer lets the request that is held up go on.
