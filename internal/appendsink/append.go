@@ -129,6 +129,7 @@ func (s *series) attempt(ctx context.Context, b *batch, why string) (done bool, 
 	buffers.put(frame) // not before: a request that was given up may still be reading it
 	s.checkpoint()
 	s.m().Events.Add(int64(b.len()))
+	s.set.archived(b.spec.Route, b.len(), len(frame), f.Content.MaxTime)
 	s.set.confirmed(b.slots)
 	return true, nil
 }
@@ -192,6 +193,7 @@ scan:
 		return nil
 	}
 	var held []uint64
+	var newest int64
 	b.keep(func(i int) bool {
 		switch {
 		case i >= behind && b.found(i) == unmarked:
@@ -199,10 +201,13 @@ scan:
 		case b.found(i) == overtaken:
 			s.passOver(b, i)
 		default:
-			held = append(held, b.slots[i])
+			held, newest = append(held, b.slots[i]), max(newest, b.times[i])
 		}
 		return false
 	})
+	if len(held) > 0 {
+		s.set.archived(b.spec.Route, 0, 0, time.Unix(0, newest))
+	}
 	s.m().AlreadyHeld.Add(int64(len(held)))
 	s.set.confirmed(held)
 	return nil

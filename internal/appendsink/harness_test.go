@@ -617,7 +617,7 @@ func (w *world) idle() {
 	if used, held := w.budget.Used(); used != 0 || held != 0 {
 		w.t.Errorf("budget: %d used, %d held after the end", used, held)
 	}
-	if open, held := w.m.OpenSeries.Load(), w.m.HeldSeries.Load(); open != 0 || held != 0 {
+	if open, held := w.m.OpenSeries.Load(), w.m.HeldSeries.Total(); open != 0 || held != 0 {
 		w.t.Errorf("metrics: %d series open, %d held after the end", open, held)
 	}
 }

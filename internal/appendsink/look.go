@@ -416,13 +416,16 @@ func (s *series) held(why error) {
 	t, now := s.set, time.Now()
 	t.mu.Lock()
 	first := s.hold == nil
+	cause := causeOf(why)
 	if first {
 		s.hold = &Hold{Series: s.name, Since: now.UTC()}
-		t.m.Holds.Add(1)
-		t.m.HeldSeries.Add(1)
+		t.m.Holds[cause].Add(1)
 		t.opt.Budget.add(0, s.waiting)
+	} else {
+		t.m.HeldSeries[s.hold.cause].Add(-1)
 	}
-	s.hold.Reason = why.Error()
+	t.m.HeldSeries[cause].Add(1)
+	s.hold.cause, s.hold.Cause, s.hold.Reason = cause, cause.String(), why.Error()
 	// The trouble is this series' alone if it is about what stands in its very
 	// object, or if others were appended to since it began.
 	var oe *object.Error
@@ -457,7 +460,7 @@ func (s *series) freed() {
 	was, forgot := s.hold, s.forgot
 	s.hold, s.alone = nil, false
 	if was != nil {
-		t.m.HeldSeries.Add(-1)
+		t.m.HeldSeries[was.cause].Add(-1)
 		t.opt.Budget.add(0, -s.waiting)
 	}
 	t.mu.Unlock()

@@ -131,6 +131,9 @@ func (t *Set) Load(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("loading the tails from the ledger: %w", err)
 	}
+	for _, e := range known {
+		t.archived(e.Route, 0, 0, e.Greatest)
+	}
 	t.mu.Lock()
 	t.known, t.loaded = known, true
 	t.mu.Unlock()
@@ -199,7 +202,7 @@ func (t *Set) letGo(why error) {
 		held := int64(0)
 		if s.hold != nil { // perhaps over a seal, with no event waiting
 			held = s.waiting
-			t.m.HeldSeries.Add(-1)
+			t.m.HeldSeries[s.hold.cause].Add(-1)
 		}
 		if s.waiting != 0 {
 			t.opt.Budget.add(-s.waiting, -held)

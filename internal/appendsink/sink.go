@@ -164,8 +164,11 @@ func (e *ReuseError) StreamReused() bool { return true }
 // Hold says why a series is not being appended to.
 type Hold struct {
 	Series string    `json:"series"`
+	Cause  string    `json:"cause"` // see Cause
 	Reason string    `json:"reason"`
 	Since  time.Time `json:"since"`
+
+	cause Cause
 }
 
 // Metrics counts what the sets of a process did. All fields may be read at any
@@ -185,13 +188,17 @@ type Metrics struct {
 	Overtaken       atomic.Int64 // events sent to the dead letters because another writer passed them over
 	DeadLetters     atomic.Int64 // events put into dead-letter series
 	Forgotten       atomic.Int64
-	Holds           atomic.Int64
+	Holds           ByCause
 	LedgerWrites    atomic.Int64
 	LedgerConflicts atomic.Int64
 	LedgerErrors    atomic.Int64
 	OpenSeries      atomic.Int64 // gauge
-	HeldSeries      atomic.Int64 // gauge
+	HeldSeries      ByCause      // gauge
 
 	ObserveAppend func(d time.Duration, bytes, events int) // may be nil; set before use
 	ObserveBreak  func(key, reason string)                 // a segment was left that was not sealed; likewise
+	// ObserveArchived is told of a route's events that are in the archive: how many
+	// were appended just now, with the stored bytes, 0 if they were found there; and
+	// the greatest stream timestamp among them. Likewise.
+	ObserveArchived func(route string, appended, bytes int, newest time.Time)
 }

@@ -227,6 +227,7 @@ type Intake struct {
 // HTTP configures metrics, health and pages; an empty Listen turns them off.
 type HTTP struct {
 	Listen string `yaml:"listen"`
+	Pprof  bool   `yaml:"pprof"` // profiles of the process below /debug/pprof/
 }
 
 // Log configures logging.

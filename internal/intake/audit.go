@@ -229,8 +229,8 @@ func (e *epoch) trouble(now, answered time.Time, silent error) string {
 // report brings status and metrics up to date. It is called by one goroutine at
 // a time.
 func (e *epoch) report() {
-	p, open := e.tracker.checkpoint(), e.tracker.open()
-	e.l.board.change(func(s *Status) { s.Floor, s.FloorTime, s.Open = p.Floor, p.Time, open })
+	p, open, oldest := e.tracker.checkpoint(), e.tracker.open(), e.tracker.oldest()
+	e.l.board.change(func(s *Status) { s.Floor, s.FloorTime, s.Open, s.Oldest = p.Floor, p.Time, open, oldest })
 	e.l.opt.Metrics.floor(p.Floor, p.Time)
 	delivered, skipped := e.l.delivered.Load(), e.l.skipped.Load()
 	e.l.opt.Metrics.counted(delivered-e.l.told.delivered, skipped-e.l.told.skipped)

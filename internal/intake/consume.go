@@ -31,6 +31,7 @@ var ack = []byte("+ACK")
 // sink; acknowledge what it confirmed; store the floor.
 func (e *epoch) consume(ctx, stop context.Context, end context.CancelCauseFunc, cons jetstream.Consumer) error {
 	l := e.l
+	e.report() // what an older epoch left there is told no longer
 	var reading, sinking, acking sync.WaitGroup
 
 	sinkCtx, endSink := context.WithCancel(stop)

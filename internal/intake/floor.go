@@ -305,6 +305,17 @@ func (t *tracker) open() int {
 	return int(t.next - t.low)
 }
 
+// oldest is the stream timestamp of the oldest delivered message that is not
+// resolved, zero if there is none.
+func (t *tracker) oldest() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.low == t.next {
+		return time.Time{}
+	}
+	return time.Unix(0, t.at(t.low).at).UTC()
+}
+
 // owed returns how many delivered messages were not acknowledged.
 func (t *tracker) owed() uint64 {
 	t.mu.Lock()

@@ -138,7 +138,13 @@ func (e *FatalError) Error() string {
 
 func (e *FatalError) Unwrap() error { return e.Err }
 
-// endError says why an epoch ended; its reason is a metric's label.
+// EndReasons are the words for why an epoch ended: values of a metric's label.
+var EndReasons = []string{
+	"acks_lost", "audit", "breach", "consume", "consumer_gone", "control", "error", "incarnation", "interrupted",
+	"lease", "lease_lost", "replay", "rewound", "sink", "stalled", "stream",
+}
+
+// endError says why an epoch ended; its reason is one of EndReasons.
 type endError struct {
 	reason string
 	err    error

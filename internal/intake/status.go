@@ -18,6 +18,9 @@ const (
 	Stopped  State = "stopped"
 )
 
+// States are all of them.
+var States = []State{Starting, Standby, Running, Backoff, Stopped}
+
 // Status is a lane's state at one moment.
 type Status struct {
 	Source      string    `json:"source"`
@@ -32,9 +35,10 @@ type Status struct {
 	Floor       uint64    `json:"floor"`
 	FloorTime   time.Time `json:"floor_time,omitzero"`
 	Horizon     uint64    `json:"horizon"`
-	Delivered   uint64    `json:"delivered"` // by this process
-	Open        int       `json:"open"`      // delivered and not archived
-	Pending     uint64    `json:"pending"`   // in the stream and not delivered, as of the last audit
+	Delivered   uint64    `json:"delivered"`       // by this process
+	Open        int       `json:"open"`            // delivered and not archived
+	Oldest      time.Time `json:"oldest,omitzero"` // stream timestamp of the oldest of these
+	Pending     uint64    `json:"pending"`         // in the stream and not delivered, as of the last audit
 	LastErr     string    `json:"last_error,omitempty"`
 }
 

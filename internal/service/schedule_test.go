@@ -249,7 +249,7 @@ func (w *world) finish() {
 		"appends": m.Appends.Load(), "refusals": m.Refusals.Load(), "doubts": m.Doubts.Load(), "garbled": m.Garbled.Load(),
 		"adoptions": m.Adoptions.Load(), "adopted events": m.AdoptedEvents.Load(), "already held": m.AlreadyHeld.Load(), "breaks": m.Breaks.Load(),
 		"seals": m.Seals.Load(), "overtaken": m.Overtaken.Load(), "dead letters": m.DeadLetters.Load(), "forgotten": m.Forgotten.Load(),
-		"holds": m.Holds.Load(), "ledger conflicts": m.LedgerConflicts.Load(),
+		"holds": m.Holds.Total(), "ledger conflicts": m.LedgerConflicts.Load(),
 	} {
 		w.counts[name] += int(n)
 	}

@@ -386,7 +386,9 @@ func addMetrics(to, from *appendsink.Metrics) {
 	to.Overtaken.Add(from.Overtaken.Load())
 	to.DeadLetters.Add(from.DeadLetters.Load())
 	to.Forgotten.Add(from.Forgotten.Load())
-	to.Holds.Add(from.Holds.Load())
+	for i := range from.Holds {
+		to.Holds[i].Add(from.Holds[i].Load())
+	}
 	to.LedgerConflicts.Add(from.LedgerConflicts.Load())
 }
 

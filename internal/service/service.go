@@ -110,10 +110,15 @@ func Open(ctx context.Context, cfg *config.Config, log zerolog.Logger) (_ *Servi
 	s.store = store
 	b := ReadBuild()
 	s.budget = appendsink.NewBudget(cfg.Limits.Memory)
-	s.metrics = telemetry.New(b.Version, b.Commit, s.budget)
+	s.metrics = telemetry.New(telemetry.Options{
+		Archive: cfg.Archive.Name, Version: b.Version, Commit: b.Commit,
+		Budget: s.budget, OpenSeries: cfg.Limits.OpenSeries, Routes: routeNames(cfg),
+	})
+	s.store = seen{bucket: store, metrics: s.metrics}
 	if err := s.openArchive(ctx, s.metrics.Lane); err != nil {
 		return nil, err
 	}
+	s.metrics.Watch(s)
 	log.Info().Str("archive", cfg.Archive.Name).Str("owner", s.owner).
 		Str("nats", s.nc.ConnectedUrlRedacted()).Str("bucket", cfg.OSS.Bucket).Str("prefix", cfg.OSS.Prefix).
 		Int("lanes", len(s.lanes)).Str("http", s.HTTPAddr()).Msg("archive opened")
@@ -202,7 +207,7 @@ func (s *Service) Run(ctx context.Context) error {
 	defer stopHTTP()
 	web := make(chan error, 1)
 	if s.http != nil {
-		h := telemetry.Handler(s, s.metrics.Registry(), s.log)
+		h := telemetry.Handler(s, s.metrics.Registry(), s.cfg.HTTP.Pprof, s.log)
 		go func() { web <- telemetry.Serve(httpCtx, s.http, h) }()
 	} else {
 		web <- nil

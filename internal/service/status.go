@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"ossuary/internal/appendsink"
+	"ossuary/internal/config"
 	"ossuary/internal/intake"
 	"ossuary/internal/telemetry"
 )
@@ -71,6 +72,33 @@ func (s *Service) Report() Status {
 		})
 	}
 	return st
+}
+
+// Lanes implements telemetry's watched.
+func (s *Service) Lanes() []intake.Status {
+	out := make([]intake.Status, len(s.lanes))
+	for i, l := range s.lanes {
+		out[i] = l.intake.Status()
+	}
+	return out
+}
+
+// Connection implements telemetry's watched.
+func (s *Service) Connection() (connected bool, reconnects uint64) {
+	return s.nc.IsConnected(), s.nc.Stats().Reconnects
+}
+
+// routeNames are the routes that archive, by source.
+func routeNames(cfg *config.Config) map[string][]string {
+	names := map[string][]string{}
+	for _, source := range cfg.Sources {
+		for _, r := range source.Routes {
+			if !r.Skip {
+				names[source.Stream] = append(names[source.Stream], r.Name)
+			}
+		}
+	}
+	return names
 }
 
 // Status implements telemetry's subject.

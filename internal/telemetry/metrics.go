@@ -12,28 +12,46 @@ import (
 	"ossuary/internal/intake"
 )
 
-// Metrics are the metrics of one process. Their labels are bounded by the
-// configuration: source, lane and fixed words, never series or subjects.
+// Options say whose metrics they are.
+type Options struct {
+	Archive         string
+	Version, Commit string
+	Budget          *appendsink.Budget
+	OpenSeries      int                 // limits.open_series
+	Routes          map[string][]string // names of the routes that archive, by source
+}
+
+// Metrics are the metrics of one process. The values of their labels are bounded
+// by the configuration: archive, source, lane and route, and else fixed words;
+// never series, subjects or keys. What may go wrong stands there at 0 from the
+// beginning, so that its first time is seen as a rise.
 type Metrics struct {
-	reg *prometheus.Registry
+	reg    *prometheus.Registry
+	own    prometheus.Registerer // adds the archive's label
+	routes map[string][]string
 
 	mu    sync.Mutex
-	lanes []measured
+	lanes []*measured
 
 	seconds, size, events *prometheus.HistogramVec
 	intake                intakeMetrics
+	store                 storeMetrics
 }
 
-// measured is a lane's sink, whose counters are read at each scrape. They live as
-// long as the process, over all epochs.
+// measured is a lane, whose counters are read at each scrape. They live as long as
+// the process, over all epochs.
 type measured struct {
 	source, lane string
 	sink         *appendsink.Metrics
+	routes       *routes
+	leased       prometheus.Gauge
 }
 
 // New returns the metrics of a process, its own included.
-func New(version, commit string, budget *appendsink.Budget) *Metrics {
-	m := &Metrics{reg: prometheus.NewRegistry()}
+func New(o Options) *Metrics {
+	m := &Metrics{reg: prometheus.NewRegistry(), routes: o.Routes}
+	// Several archives may be watched by one Prometheus.
+	m.own = prometheus.WrapRegistererWith(prometheus.Labels{"archive": o.Archive}, m.reg)
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, value)
 	}
@@ -46,23 +64,28 @@ func New(version, commit string, budget *appendsink.Budget) *Metrics {
 		Buckets: prometheus.ExponentialBuckets(1<<10, 4, 9), // 1 KiB to 64 MiB
 	}, laneLabels)
 	m.events = prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name: "ossuary_append_events", Help: "Events per confirmed append.",
+		Name: "ossuary_append_events", Help: "Events per confirmed append; 0 in a seal or break.",
 		Buckets: prometheus.ExponentialBuckets(1, 4, 9), // 1 to 65536
 	}, laneLabels)
-	m.reg.MustRegister(
+	m.own.MustRegister(
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "ossuary_build_info", Help: "Always 1; the labels say which program this is.",
-			ConstLabels: prometheus.Labels{"version": version, "commit": commit},
+			ConstLabels: prometheus.Labels{"version": o.Version, "commit": o.Commit},
 		}, func() float64 { return 1 }),
-		gauge("ossuary_memory_limit_bytes", "Bytes that waiting events may take (limits.memory).", func() float64 { return float64(budget.Limit()) }),
-		gauge("ossuary_memory_used_bytes", "Bytes that waiting events take.", func() float64 { used, _ := budget.Used(); return float64(used) }),
-		gauge("ossuary_memory_held_bytes", "Bytes that waiting events of held series take.", func() float64 { _, held := budget.Used(); return float64(held) }),
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.seconds, m.size, m.events, sinkCollector{m},
+		gauge("ossuary_memory_limit_bytes", "Bytes that waiting events may take (limits.memory).", func() float64 { return float64(o.Budget.Limit()) }),
+		gauge("ossuary_memory_used_bytes", "Bytes that waiting events take.", func() float64 { used, _ := o.Budget.Used(); return float64(used) }),
+		gauge("ossuary_memory_held_bytes", "Bytes that waiting events of held series take.", func() float64 { _, held := o.Budget.Used(); return float64(held) }),
+		gauge("ossuary_series_limit", "Series that a lane may have in memory (limits.open_series).", func() float64 { return float64(o.OpenSeries) }),
+		m.seconds, m.size, m.events, sinkCollector{m}, routeCollector{m},
 	)
-	m.intake.register(m.reg)
+	m.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	m.intake.register(m.own)
+	m.store.register(m.own)
 	return m
 }
+
+// Watch adds what is asked of the running archive at each scrape.
+func (m *Metrics) Watch(s watched) { m.own.MustRegister(watchCollector{m, s}) }
 
 // Registry is what is served.
 func (m *Metrics) Registry() *prometheus.Registry { return m.reg }
@@ -70,15 +93,22 @@ func (m *Metrics) Registry() *prometheus.Registry { return m.reg }
 // Lane returns what a lane's sinks and its intake count with.
 func (m *Metrics) Lane(source, lane string) (*appendsink.Metrics, *intake.Metrics) {
 	seconds, size, events := m.seconds.WithLabelValues(source, lane), m.size.WithLabelValues(source, lane), m.events.WithLabelValues(source, lane)
+	routes := newRoutes(m.routes[source])
 	sink := &appendsink.Metrics{ObserveAppend: func(d time.Duration, bytes, n int) {
 		seconds.Observe(d.Seconds())
 		size.Observe(float64(bytes))
 		events.Observe(float64(n))
-	}}
+	}, ObserveArchived: routes.archived}
 	m.mu.Lock()
-	m.lanes = append(m.lanes, measured{source, lane, sink})
+	m.lanes = append(m.lanes, &measured{source, lane, sink, routes, m.intake.lease.WithLabelValues(source, lane)})
 	m.mu.Unlock()
 	return sink, m.intake.lane(source, lane)
+}
+
+func (m *Metrics) all() []*measured {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.lanes)
 }
 
 var laneLabels = []string{"source", "lane"}
@@ -105,21 +135,24 @@ var readings = []reading{
 	{"ossuary_overtaken_events_total", "Events sent to the dead letters because another writer passed them over.", prometheus.CounterValue, func(m *appendsink.Metrics) int64 { return m.Overtaken.Load() }},
 	{"ossuary_dead_letters_total", "Events put into the dead letters.", prometheus.CounterValue, func(m *appendsink.Metrics) int64 { return m.DeadLetters.Load() }},
 	{"ossuary_forgotten_events_total", "Events of held series that were let go and will be replayed.", prometheus.CounterValue, func(m *appendsink.Metrics) int64 { return m.Forgotten.Load() }},
-	{"ossuary_series_holds_total", "Times that a series began to be held.", prometheus.CounterValue, func(m *appendsink.Metrics) int64 { return m.Holds.Load() }},
 	{"ossuary_series_open", "Series in memory.", prometheus.GaugeValue, func(m *appendsink.Metrics) int64 { return m.OpenSeries.Load() }},
-	{"ossuary_series_held", "Series that the store refuses; anything but 0 wants a person.", prometheus.GaugeValue, func(m *appendsink.Metrics) int64 { return m.HeldSeries.Load() }},
 	{"ossuary_ledger_writes_total", "Checkpoints of tails written.", prometheus.CounterValue, func(m *appendsink.Metrics) int64 { return m.LedgerWrites.Load() }},
 	{"ossuary_ledger_conflicts_total", "Checkpoints that somebody else had written meanwhile.", prometheus.CounterValue, func(m *appendsink.Metrics) int64 { return m.LedgerConflicts.Load() }},
 	{"ossuary_ledger_errors_total", "Checkpoints that failed.", prometheus.CounterValue, func(m *appendsink.Metrics) int64 { return m.LedgerErrors.Load() }},
 }
 
-var descs = func() []*prometheus.Desc {
-	out := make([]*prometheus.Desc, len(readings))
-	for i, r := range readings {
-		out[i] = prometheus.NewDesc(r.name, r.help, laneLabels, nil)
-	}
-	return out
-}()
+var (
+	descs = func() []*prometheus.Desc {
+		out := make([]*prometheus.Desc, len(readings))
+		for i, r := range readings {
+			out[i] = prometheus.NewDesc(r.name, r.help, laneLabels, nil)
+		}
+		return out
+	}()
+	holdLabels = []string{"source", "lane", "reason"}
+	holdsDesc  = prometheus.NewDesc("ossuary_series_holds_total", "Times that a series began to be held, by reason.", holdLabels, nil)
+	heldDesc   = prometheus.NewDesc("ossuary_series_held", "Series that are held, by reason; anything but 0 wants a person.", holdLabels, nil)
+)
 
 type sinkCollector struct{ m *Metrics }
 
@@ -127,15 +160,18 @@ func (c sinkCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range descs {
 		ch <- d
 	}
+	ch <- holdsDesc
+	ch <- heldDesc
 }
 
 func (c sinkCollector) Collect(ch chan<- prometheus.Metric) {
-	c.m.mu.Lock()
-	lanes := slices.Clone(c.m.lanes)
-	c.m.mu.Unlock()
-	for _, l := range lanes {
+	for _, l := range c.m.all() {
 		for i, r := range readings {
 			ch <- prometheus.MustNewConstMetric(descs[i], r.kind, float64(r.value(l.sink)), l.source, l.lane)
+		}
+		for _, cause := range appendsink.Causes {
+			ch <- prometheus.MustNewConstMetric(holdsDesc, prometheus.CounterValue, float64(l.sink.Holds[cause].Load()), l.source, l.lane, cause.String())
+			ch <- prometheus.MustNewConstMetric(heldDesc, prometheus.GaugeValue, float64(l.sink.HeldSeries[cause].Load()), l.source, l.lane, cause.String())
 		}
 	}
 }

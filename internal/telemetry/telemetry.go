@@ -5,7 +5,8 @@
 // It only looks. Nothing here decides anything about events, and a reader that
 // hangs or a scrape that fails holds nothing up. The server has no
 // authentication: it belongs on a loopback or cluster-internal address. It shows
-// names of streams, series and keys, never payloads or credentials.
+// names of streams, series and keys, never payloads or credentials. Profiles, which
+// cost time, are served only where they are wanted.
 package telemetry
 
 import (
@@ -15,6 +16,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -49,8 +51,9 @@ const (
 	shutdownTimeout = 2 * time.Second
 )
 
-// Handler serves /livez, /readyz, /metrics and /status.
-func Handler(s subject, reg *prometheus.Registry, log zerolog.Logger) http.Handler {
+// Handler serves /livez, /readyz, /metrics and /status, and with profiles also what
+// `go tool pprof` asks for, below /debug/pprof/.
+func Handler(s subject, reg *prometheus.Registry, profiles bool, log zerolog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, readiness{Status: "alive"}, log)
@@ -69,8 +72,29 @@ func Handler(s subject, reg *prometheus.Registry, log zerolog.Logger) http.Handl
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		fmt.Fprint(w, "ossuary\n\n/livez\n/readyz\n/metrics\n/status\n")
+		if profiles {
+			fmt.Fprint(w, "/debug/pprof/\n")
+		}
 	})
-	return mux
+	all := http.NewServeMux()
+	all.Handle("/", timely(mux))
+	if profiles { // which take as long as they are asked to
+		all.HandleFunc("GET /debug/pprof/", pprof.Index)
+		all.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+		all.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+		all.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+		all.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	}
+	return all
+}
+
+// timely gives up on a client that does not take its answer.
+func timely(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Where it cannot be set, in a test's recorder, nobody waits either.
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout))
+		h.ServeHTTP(w, r)
+	})
 }
 
 // readiness is the document of /livez and /readyz.
@@ -98,7 +122,6 @@ func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	srv := &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: headerTimeout,
-		WriteTimeout:      answerTimeout,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 	}
 	done := make(chan error, 1)

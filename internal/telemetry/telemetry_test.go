@@ -50,7 +50,7 @@ func TestReadinessNamesItsReasons(t *testing.T) {
 		{"both", held, broken, 503, "not ready"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			srv := httptest.NewServer(Handler(fixed{tt.reasons, tt.warnings}, prometheus.NewRegistry(), zerolog.Nop()))
+			srv := httptest.NewServer(Handler(fixed{tt.reasons, tt.warnings}, prometheus.NewRegistry(), false, zerolog.Nop()))
 			defer srv.Close()
 			code, body := get(t, srv.URL+"/readyz")
 			var got readiness
@@ -78,7 +78,7 @@ func TestServeEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		done <- Serve(ctx, l, Handler(fixed{}, prometheus.NewRegistry(), zerolog.Nop()))
+		done <- Serve(ctx, l, Handler(fixed{}, prometheus.NewRegistry(), false, zerolog.Nop()))
 	}()
 	if code, _ := get(t, "http://"+l.Addr().String()+"/livez"); code != 200 {
 		t.Fatalf("livez: %d", code)
