@@ -1,6 +1,7 @@
 package appendsink
 
 import (
+	"context"
 	"errors"
 	"sync/atomic"
 	"time"
@@ -92,6 +93,34 @@ func (b *ByCause) Total() (n int64) {
 		n += b[i].Load()
 	}
 	return n
+}
+
+// Tracer follows batches on their way into the archive. It only looks: what it is
+// told and when never depends on it. A nil Tracer costs nothing.
+type Tracer interface {
+	// Batch is called when a batch is taken to be appended. Requests for it are made
+	// with the context that is returned, and done is called when its events are
+	// confirmed (nil), or will not be in this epoch.
+	Batch(ctx context.Context, b BatchInfo) (traced context.Context, done func(error))
+}
+
+// BatchInfo is what is known of a batch before its first append.
+type BatchInfo struct {
+	Source, Lane, Route, Series string
+	Began                       time.Time // when its first event came
+	Events, Bytes               int       // bytes of encoded lines
+	First, Last                 uint64    // sequences
+}
+
+// trace tells the tracer of b, which may be nil.
+func (t *Set) trace(ctx context.Context, b *batch) (context.Context, func(error)) {
+	if t.opt.Tracer == nil || b == nil || b.len() == 0 {
+		return ctx, nil
+	}
+	return t.opt.Tracer.Batch(ctx, BatchInfo{
+		Source: t.opt.Source, Lane: t.opt.Lane, Route: b.spec.Route, Series: b.spec.Series,
+		Began: b.due.Add(-b.spec.Flush.Linger), Events: b.len(), Bytes: len(b.body), First: b.seqs[0], Last: b.seqs[b.len()-1],
+	})
 }
 
 // archived tells that events of a route are in the archive: so many appended just

@@ -483,7 +483,11 @@ func (t *Set) work(ctx context.Context, s *series) {
 		t.mu.Unlock()
 		first = false
 
-		err := s.commit(ctx, b, why)
+		traced, done := t.trace(ctx, b)
+		err := s.commit(traced, b, why)
+		if done != nil {
+			done(err)
+		}
 		if err != nil {
 			if ctx.Err() == nil {
 				t.end(fmt.Errorf("series %s: %w", s.name, err))

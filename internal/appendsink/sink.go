@@ -126,6 +126,7 @@ type Options struct {
 	Floor   func() uint64        // the lane's floor; nil: never take sealed series out of the ledger
 
 	Metrics *Metrics // nil: not counted
+	Tracer  Tracer   // nil: batches are not traced
 	Log     zerolog.Logger
 }
 

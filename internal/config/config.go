@@ -24,6 +24,7 @@ type Config struct {
 	Lease    Lease    `yaml:"lease"`
 	Intake   Intake   `yaml:"intake"`
 	HTTP     HTTP     `yaml:"http"`
+	Tracing  Tracing  `yaml:"tracing"`
 	Log      Log      `yaml:"log"`
 	Embedded Embedded `yaml:"embedded"`
 
@@ -228,6 +229,13 @@ type Intake struct {
 type HTTP struct {
 	Listen string `yaml:"listen"`
 	Pprof  bool   `yaml:"pprof"` // profiles of the process below /debug/pprof/
+}
+
+// Tracing sends what becomes of batches to a collector of OpenTelemetry; an empty
+// Endpoint turns it off.
+type Tracing struct {
+	Endpoint string  `yaml:"endpoint"` // "" for none, environment for what OTEL_* say, or a URL
+	Sample   float64 `yaml:"sample"`   // which part of the batches, from 0 to 1
 }
 
 // Log configures logging.

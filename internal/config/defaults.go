@@ -79,6 +79,7 @@ func base() *Config {
 		Lease:    Lease{TTL: 10 * time.Second},
 		Intake:   Intake{Audit: 5 * time.Second, DrainTimeout: 30 * time.Second},
 		HTTP:     HTTP{Listen: "127.0.0.1:8080"},
+		Tracing:  Tracing{Sample: 1},
 		Log:      Log{Level: "info", Format: "auto"},
 		Embedded: Embedded{DataDir: "./ossuary-data"},
 	}

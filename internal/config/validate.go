@@ -150,6 +150,7 @@ func (v *validator) process() {
 			v.bad("http.listen", fmt.Sprintf("%q is no address to listen on", c.HTTP.Listen), `write host:port, as in 127.0.0.1:8080 or :8080, or "" to turn it off`)
 		}
 	}
+	v.tracing()
 	v.oneOf("log.level", c.Log.Level, "trace", "debug", "info", "warn", "error")
 	v.oneOf("log.format", c.Log.Format, "auto", "json", "console")
 	if c.Embedded.Enabled && c.Embedded.DataDir == "" {
@@ -157,6 +158,19 @@ func (v *validator) process() {
 	}
 	if c.Lease.Disabled {
 		v.warn("lease.disabled", "every instance will read every lane: the archive stays right, the work is done once per instance", "leave it out except in tests")
+	}
+}
+
+func (v *validator) tracing() {
+	t := v.config.Tracing
+	if t.Endpoint != "" && t.Endpoint != "environment" {
+		u, err := url.Parse(t.Endpoint)
+		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || u.User != nil {
+			v.bad("tracing.endpoint", "this is no collector's address", `write http://host:4318 or https://, environment for what OTEL_* say, or "" for none`)
+		}
+	}
+	if !(t.Sample >= 0 && t.Sample <= 1) { // NaN neither
+		v.bad("tracing.sample", fmt.Sprintf("%v is no part of all batches", t.Sample), "use a number from 0 to 1")
 	}
 }
 

@@ -60,6 +60,10 @@ func (s *Service) newLane(source *config.Source, layout router.Layout, name stri
 	sinkMetrics.ObserveBreak = l.broke
 	deadSeries := r.DeadSeries()
 	log := s.log.With().Str("source", source.Stream).Str("lane", name).Logger()
+	var tracer appendsink.Tracer // not a nil *tracing.Tracing, which would be one
+	if s.tracing != nil {
+		tracer = s.tracing
+	}
 	newSink := func(o intake.SinkOptions) (intake.Sink, error) {
 		sp, err := newSpecs(s.cfg, source)
 		if err != nil {
@@ -74,7 +78,7 @@ func (s *Service) newLane(source *config.Source, layout router.Layout, name stri
 			RouteRoll: func(route string) appendsink.Roll { return sp.timing(route).roll },
 			Confirm:   o.Confirm, Forget: o.Forget,
 			Floor:   func() uint64 { return l.intake.Status().Floor },
-			Metrics: l.sinkMetrics, Log: log.With().Uint64("epoch", o.Epoch).Logger(),
+			Metrics: l.sinkMetrics, Tracer: tracer, Log: log.With().Uint64("epoch", o.Epoch).Logger(),
 		})
 		l.mu.Lock()
 		l.set = set

@@ -18,11 +18,7 @@ import (
 // open opens a service with servers of its own, which archives EVENTS.
 func open(t *testing.T, change func(*config.Config)) *Service {
 	t.Helper()
-	cfg := config.Default()
-	cfg.Embedded.DataDir = t.TempDir()
-	cfg.NATS.URLs, cfg.OSS.Endpoint, cfg.HTTP.Listen = []string{"nats://127.0.0.1:0"}, "http://127.0.0.1:0", ""
-	cfg.Sources[0].Routes[0].Flush.Linger = 10 * time.Millisecond
-	cfg.Intake.Audit = time.Second
+	cfg := openConfig(t)
 	if change != nil {
 		change(cfg)
 	}
@@ -32,6 +28,15 @@ func open(t *testing.T, change func(*config.Config)) *Service {
 	}
 	t.Cleanup(s.Close)
 	return s
+}
+
+func openConfig(t *testing.T) *config.Config {
+	cfg := config.Default()
+	cfg.Embedded.DataDir = t.TempDir()
+	cfg.NATS.URLs, cfg.OSS.Endpoint, cfg.HTTP.Listen = []string{"nats://127.0.0.1:0"}, "http://127.0.0.1:0", ""
+	cfg.Sources[0].Routes[0].Flush.Linger = 10 * time.Millisecond
+	cfg.Intake.Audit = time.Second
+	return cfg
 }
 
 // run runs s until stop is called, which returns what Run did and how long the

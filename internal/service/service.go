@@ -25,6 +25,7 @@ import (
 	"ossuary/internal/object"
 	"ossuary/internal/objectstore"
 	"ossuary/internal/telemetry"
+	"ossuary/internal/tracing"
 )
 
 // closeGrace is what a stop may take beyond intake.drain_timeout: closing
@@ -66,8 +67,9 @@ type Service struct {
 	budget  *appendsink.Budget
 	lanes   []*lane
 	metrics *telemetry.Metrics
-	horizon uint64       // the least that a writer's horizon is raised by, in sequences; 0: the default
-	http    net.Listener // nil if http.listen is empty
+	tracing *tracing.Tracing // nil: off
+	horizon uint64           // the least that a writer's horizon is raised by, in sequences; 0: the default
+	http    net.Listener     // nil if http.listen is empty
 
 	mu       sync.Mutex
 	draining bool
@@ -114,7 +116,16 @@ func Open(ctx context.Context, cfg *config.Config, log zerolog.Logger) (_ *Servi
 		Archive: cfg.Archive.Name, Version: b.Version, Commit: b.Commit,
 		Budget: s.budget, OpenSeries: cfg.Limits.OpenSeries, Routes: routeNames(cfg),
 	})
-	s.store = seen{bucket: store, metrics: s.metrics}
+	if cfg.Tracing.Endpoint != "" {
+		s.tracing, err = tracing.Start(ctx, tracing.Options{
+			Endpoint: cfg.Tracing.Endpoint, Sample: cfg.Tracing.Sample,
+			Archive: cfg.Archive.Name, Owner: s.owner, Version: b.Version, Log: log,
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	s.store = seen{bucket: store, metrics: s.metrics, tracing: s.tracing}
 	if err := s.openArchive(ctx, s.metrics.Lane); err != nil {
 		return nil, err
 	}
@@ -256,6 +267,11 @@ func (s *Service) Close() {
 		}
 		if s.nc != nil {
 			s.nc.Close()
+		}
+		if s.tracing != nil {
+			if err := s.tracing.Close(); err != nil {
+				s.log.Warn().Err(err).Msg("closing the tracing")
+			}
 		}
 		if s.store != nil {
 			s.store.Close()
