@@ -3,9 +3,7 @@ package archive
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
-	"iter"
 	"path"
 	"strings"
 	"time"
@@ -29,7 +27,9 @@ type Selection struct {
 	From, To uint64    // stream sequences, inclusive; To 0: no end
 	Since    time.Time // inclusive; zero: no bound
 	Until    time.Time // exclusive; zero: no bound
+	Source   string    // stream that they are of; "": any
 	Dead     bool      // dead letters instead of events
+	WithDead bool      // dead letters and events
 	Tail     int       // of these only the newest so many, in the order of their time; 0: all
 }
 
@@ -38,7 +38,12 @@ const globMarks = `*?[\`
 
 // takesSeries reports whether events of the series may be wanted.
 func (s *Selection) takesSeries(name string) bool {
-	if isDead(name) != s.Dead && !(s.Series != "" && isDead(s.Series)) {
+	switch {
+	case isDead(name):
+		if !s.Dead && !s.WithDead && !(s.Series != "" && isDead(s.Series)) {
+			return false
+		}
+	case s.Dead:
 		return false
 	}
 	if s.names(name) {
@@ -168,83 +173,16 @@ type DamageError struct{ Finding }
 
 func (e *DamageError) Error() string { return e.Finding.String() }
 
-// errStop ends a walk early: nothing more is wanted.
-var errStop = errors.New("nothing more is wanted")
-
-// Cat yields the selected events, series by series in the order of their names,
-// each in the order in which it was archived, up to the length that its segments
-// have when they are reached. An error that is a *DamageError concerns a part of
-// the archive only, any other ends the sequence. archive may be "".
-func Cat(ctx context.Context, st store, prefix, archive string, sel Selection) iter.Seq2[*Record, error] {
-	return func(yield func(*Record, error) bool) {
-		if err := sel.Check(); err != nil {
-			yield(nil, err)
-			return
-		}
-		below := sel.literal()
-		if below != "" {
-			sharded, err := anySharded(ctx, st, prefix)
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-			if sharded {
-				below = "" // the wanted names begin with anything
-			}
-		}
-		inv, err := walkBelow(ctx, st, prefix, below)
-		if err != nil {
-			yield(nil, err)
-			return
-		}
-		c := &reading{ctx: ctx, st: st, prefix: prefix, archive: archive, sel: &sel, yield: yield}
-		var newest *newestRecords
-		if sel.Tail > 0 {
-			newest = &newestRecords{n: sel.Tail}
-			c.yield = func(r *Record, err error) bool {
-				if err != nil {
-					return yield(nil, err)
-				}
-				newest.add(r)
-				return true
-			}
-		}
-		for i := range inv.Series {
-			s := &inv.Series[i]
-			if !sel.takesSeries(s.Name) {
-				continue
-			}
-			if newest != nil {
-				err = c.backwards(s, newest)
-			} else {
-				err = c.forwards(s)
-			}
-			if errors.Is(err, errStop) {
-				return // the caller has had enough
-			}
-			if err != nil {
-				yield(nil, err)
-				return
-			}
-		}
-		if newest != nil {
-			for _, r := range newest.sorted() {
-				if !yield(r, nil) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// reading is the visitor of Cat.
+// reading is the visitor of Cat, Merge and Follow.
 type reading struct {
-	ctx     context.Context //nolint:containedctx // of the one call that the visitor lives in
-	st      store
-	prefix  string
-	archive string
-	sel     *Selection
-	yield   func(*Record, error) bool
+	ctx   context.Context //nolint:containedctx // of the one call that the visitor lives in
+	r     *Reader
+	sel   *Selection
+	yield func(*Record, error) bool
+
+	// How its walkers read, see there.
+	frozen bool
+	window func() int64
 
 	series  *Series
 	single  bool // the series is of one incarnation: its sequences only rise
@@ -252,10 +190,43 @@ type reading struct {
 	past    bool // what follows in this series is not wanted
 	subject bool // it was said that raw events have no subject
 	record  Record
+
+	// Where the last valid data frame ended, for a walk that shall go on there.
+	segment Segment
+	endsAt  int64
+	chain   event.Chain // behind it
+	begun   bool        // a frame was read, or a segment begun
+
+	// Stored bytes of the selection, and of those the ones that were passed.
+	total, before, done int64
 }
 
-func (c *reading) begin(*Segment, object.Info) error                                         { return nil }
-func (c *reading) boundary(*Segment, int64, uint64, bool, *event.Chain)                      {}
+func (c *reading) begin(seg *Segment, _ object.Info) error {
+	c.passed(seg, 0)
+	return nil
+}
+
+func (c *reading) boundary(seg *Segment, position int64, _ uint64, _ bool, chain *event.Chain) {
+	c.segment, c.endsAt = *seg, position
+	c.chain, c.begun = *chain, true
+	c.passed(seg, position)
+}
+
+// passed tells how far the reading is.
+func (c *reading) passed(seg *Segment, position int64) {
+	if c.r.Progress == nil || c.total == 0 {
+		return
+	}
+	done := c.before + position
+	for i := range c.series.Segments {
+		if c.series.Segments[i].Number < seg.Number {
+			done += c.series.Segments[i].Size
+		}
+	}
+	c.done = max(c.done, min(done, c.total))
+	c.r.Progress(c.done, c.total)
+}
+
 func (c *reading) note(Finding)                                                              {}
 func (c *reading) read(int64)                                                                {}
 func (c *reading) end(*Segment, *event.Frame, uint64, bool, []event.IndexEntry, *event.Tree) {}
@@ -275,7 +246,7 @@ func (c *reading) frame(seg *Segment, f *event.Frame, body []byte) error {
 		c.past = true
 		return errStop
 	}
-	if !sel.takesFrame(n) {
+	if !sel.takesFrame(n) || sel.Source != "" && n.Source != sel.Source {
 		return nil
 	}
 	if n.Format == event.Raw && len(sel.Subjects) > 0 {
@@ -334,25 +305,4 @@ func takesSubject(filters []string, subject string) bool {
 		}
 	}
 	return false
-}
-
-func (c *reading) walker(s *Series) *walker {
-	c.series, c.past, c.subject = s, false, false
-	return &walker{st: c.st, prefix: c.prefix, archive: c.archive, series: s, visit: c}
-}
-
-// forwards reads a series from the first segment that can hold what is wanted.
-func (c *reading) forwards(s *Series) error {
-	w := c.walker(s)
-	if err := c.seek(w); err != nil {
-		return err
-	}
-	err := w.walk(c.ctx)
-	if errors.Is(err, errStop) && c.past {
-		return nil
-	}
-	if err == nil && c.stopped {
-		return errStop
-	}
-	return err
 }

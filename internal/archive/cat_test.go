@@ -20,7 +20,7 @@ import (
 // collect is the sequences that a selection yields, in order.
 func collect(t testing.TB, b *builder, sel Selection) (seqs []uint64) {
 	t.Helper()
-	for r, err := range Cat(context.Background(), b.st, b.prefix, "arch", sel) {
+	for r, err := range (&Reader{Store: b.st, Prefix: b.prefix, Archive: "arch"}).Cat(context.Background(), sel) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,7 +71,7 @@ func TestCatForms(t *testing.T) {
 	w.put(61)
 	var got []string
 	for _, form := range []Form{AsEnvelope, AsPayload, AsLine} {
-		for r, err := range Cat(context.Background(), b.st, b.prefix, "", Selection{From: 60}) {
+		for r, err := range (&Reader{Store: b.st, Prefix: b.prefix}).Cat(context.Background(), Selection{From: 60}) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -157,7 +157,7 @@ func TestCatReadsLittle(t *testing.T) {
 	}
 	m := &meter{store: b.st}
 	n := 0
-	for r, err := range Cat(context.Background(), m, b.prefix, "arch", Selection{From: 850, To: 855}) {
+	for r, err := range (&Reader{Store: m, Prefix: b.prefix, Archive: "arch"}).Cat(context.Background(), Selection{From: 850, To: 855}) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -202,7 +202,7 @@ func TestCatOverDamage(t *testing.T) {
 	b.st.Flip(key, int64(len(b.st.Bytes(key))/3))
 	var damage *DamageError
 	n := 0
-	for _, err := range Cat(context.Background(), b.st, b.prefix, "arch", Selection{}) {
+	for _, err := range (&Reader{Store: b.st, Prefix: b.prefix, Archive: "arch"}).Cat(context.Background(), Selection{}) {
 		if err != nil && !errors.As(err, &damage) {
 			t.Fatal(err)
 		}
@@ -213,7 +213,7 @@ func TestCatOverDamage(t *testing.T) {
 	if damage == nil || n < 50 || n > 56 {
 		t.Fatalf("%d events, %v", n, damage)
 	}
-	for range Cat(context.Background(), b.st, b.prefix, "arch", Selection{}) {
+	for range (&Reader{Store: b.st, Prefix: b.prefix, Archive: "arch"}).Cat(context.Background(), Selection{}) {
 		break
 	}
 }

@@ -130,7 +130,7 @@ func TestRandomDamage(t *testing.T) {
 		// Then every event is there, or a front segment is gone and said to be.
 		got := map[uint64]int{}
 		for _, dead := range []bool{false, true} {
-			for rec, err := range Cat(context.Background(), b.st, b.prefix, "arch", Selection{Dead: dead}) {
+			for rec, err := range (&Reader{Store: b.st, Prefix: b.prefix, Archive: "arch"}).Cat(context.Background(), Selection{Dead: dead}) {
 				if err != nil {
 					rt.Fatalf("ok, but cat says %v", err)
 				}
@@ -294,7 +294,7 @@ func TestMovedCopy(t *testing.T) {
 		t.Fatal(dump(r))
 	}
 	n := 0
-	for _, err := range Cat(context.Background(), d, "elsewhere/", "", Selection{}) {
+	for _, err := range (&Reader{Store: d, Prefix: "elsewhere/"}).Cat(context.Background(), Selection{}) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -40,8 +40,10 @@ type rangeReader struct {
 	crc             uint64
 	checked         bool
 	onRead          func(int64)
+	window          func() int64 // see walker
 
 	body   io.ReadCloser
+	opened int64 // where
 	failed int
 }
 
@@ -55,7 +57,7 @@ func (r *rangeReader) Read(p []byte) (int, error) {
 		var n int
 		err := error(nil)
 		if r.body == nil {
-			r.body, err = r.st.Read(r.ctx, r.key, r.position, r.end)
+			r.body, err = r.open()
 		}
 		if err == nil {
 			n, err = r.body.Read(p[:min(int64(len(p)), r.end-r.position)])
@@ -74,6 +76,9 @@ func (r *rangeReader) Read(p []byte) (int, error) {
 		}
 		r.Close()
 		if err == io.EOF { //nolint:errorlint // the end is io.EOF itself; a store that hangs up wraps one, and is asked again
+			if r.window != nil && r.opened < r.position {
+				continue // the window's end
+			}
 			return 0, io.EOF // shorter than announced: the caller compares
 		}
 		if err := r.retry(err); err != nil {
@@ -81,6 +86,24 @@ func (r *rangeReader) Read(p []byte) (int, error) {
 		}
 	}
 	return 0, io.EOF
+}
+
+// open asks for what follows: all of it, or a window that is read at once.
+func (r *rangeReader) open() (io.ReadCloser, error) {
+	r.opened = r.position
+	if r.window == nil {
+		return r.st.Read(r.ctx, r.key, r.position, r.end)
+	}
+	body, err := r.st.Read(r.ctx, r.key, r.position, min(r.end, r.position+r.window()))
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	p, err := io.ReadAll(body)
+	if err != nil {
+		return nil, err
+	}
+	return io.NopCloser(bytes.NewReader(p)), nil
 }
 
 // retry waits, or says that it is of no use.
@@ -147,6 +170,21 @@ func head(ctx context.Context, st store, key string) (info object.Info, err erro
 	return info, err
 }
 
+// look is head, for a light walk from what tells the least.
+func (w *walker) look(ctx context.Context, key string) (info object.Info, err error) {
+	st, ok := w.st.(interface {
+		Stat(ctx context.Context, key string) (object.Info, error)
+	})
+	if !w.light || !ok {
+		return head(ctx, w.st, key)
+	}
+	err = again(ctx, func() (err error) {
+		info, err = st.Stat(ctx, key)
+		return err
+	})
+	return info, err
+}
+
 // findBreak looks for a break frame from position on; nil if there is none.
 func (s *scan) findBreak(ctx context.Context, position int64, accept func(*event.Frame) bool) (*event.Frame, error) {
 	in := newRangeReader(ctx, s.w.st, s.seg.Key, position, s.info.Length)
@@ -162,13 +200,18 @@ func (s *scan) findBreak(ctx context.Context, position int64, accept func(*event
 	return f, nil
 }
 
+// bytes reads [from,to) of the object, less where it is shorter.
+func (s *scan) bytes(ctx context.Context, from, to int64) ([]byte, error) {
+	in := newRangeReader(ctx, s.w.st, s.seg.Key, from, min(s.info.Length, to))
+	defer in.Close()
+	return io.ReadAll(in)
+}
+
 // header reads the frame header at position; nil if there is none.
 func (s *scan) header(ctx context.Context, position int64) *event.Frame {
 	// Headers are small but for raw frames' with their lists of sequences.
-	for _, room := range []int64{4 << 10, event.MaxHead} {
-		in := newRangeReader(ctx, s.w.st, s.seg.Key, position, min(s.info.Length, position+room))
-		p, err := io.ReadAll(in)
-		in.Close()
+	for _, room := range []int64{2 << 10, event.MaxHead} {
+		p, err := s.bytes(ctx, position, position+room)
 		if err != nil {
 			return nil
 		}

@@ -126,7 +126,7 @@ func FuzzDamage(f *testing.F) {
 
 // lines are the events that cat yields, as far as it comes.
 func lines(t *testing.T, b *builder) (out []string) {
-	for r, err := range Cat(t.Context(), b.st, b.prefix, "", Selection{}) {
+	for r, err := range (&Reader{Store: b.st, Prefix: b.prefix}).Cat(t.Context(), Selection{}) {
 		if err != nil {
 			continue
 		}

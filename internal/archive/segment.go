@@ -44,6 +44,16 @@ type walker struct {
 	fromFrame int
 	midway    bool
 
+	// For a reader who wants events and no proof. light: no object is read only to
+	// know its CRC-64. frozen: nothing is read that was not listed. limit, if not 0,
+	// is where a frame of the first segment ends and the reading with it. resumed:
+	// chain is that of an earlier walk. patient: a frame that is cut short by the
+	// object's end is not there yet. window, if set, says how many bytes at a time
+	// are asked for, so that no connection stays open in between.
+	light, frozen, resumed, patient bool
+	limit                           int64
+	window                          func() int64
+
 	chain   event.Chain
 	started bool // chain knows source and lane
 }
@@ -93,6 +103,7 @@ type scan struct {
 	seg   *Segment
 	codec event.Codec
 	info  object.Info
+	part  bool // of the object, not all of it
 
 	in    *rangeReader
 	sc    *event.Scanner
@@ -104,7 +115,7 @@ type scan struct {
 
 // segment reads one segment to the length it has now.
 func (w *walker) segment(ctx context.Context, seg *Segment) (segmentEnd, error) {
-	info, err := head(ctx, w.st, seg.Key)
+	info, err := w.look(ctx, seg.Key)
 	if err != nil {
 		if ctx.Err() != nil {
 			return segmentEnd{}, ctx.Err()
@@ -116,8 +127,16 @@ func (w *walker) segment(ctx context.Context, seg *Segment) (segmentEnd, error) 
 		}
 		return segmentEnd{gone: true}, nil
 	}
+	part := w.frozen || w.limit > 0
+	if w.frozen {
+		info.Length = min(info.Length, seg.Size)
+	}
+	if w.limit > 0 {
+		info.Length = min(info.Length, w.limit)
+		w.limit = 0
+	}
 	_, codec, _ := event.ParseExt(seg.Ext)
-	s := &scan{w: w, seg: seg, codec: codec, info: info, sound: true}
+	s := &scan{w: w, seg: seg, codec: codec, info: info, sound: true, part: part}
 	if err := w.visit.begin(seg, info); err != nil {
 		return segmentEnd{}, err
 	}
@@ -145,6 +164,10 @@ func (s *scan) open(ctx context.Context, position int64) {
 		s.in.Close()
 	}
 	s.in = newRangeReader(ctx, s.w.st, s.seg.Key, position, s.info.Length)
+	s.in.window = s.w.window
+	// A part of an object has no CRC-64 to compare with, and a directory's copy
+	// none but that of the same bytes.
+	s.in.checked = s.part || s.w.light && s.info.CRC64 == 0
 	if position == 0 {
 		s.in.onRead = s.w.visit.read
 	}
@@ -186,6 +209,9 @@ func (s *scan) run(ctx context.Context, from int64) error {
 			w.problem(s.seg.Key, position, "verify with a newer version of this program", "%s: what follows in this segment could not be checked", unknown.What)
 			return s.drain()
 		case errors.As(err, &corrupt):
+			if w.patient && s.cut(ctx, position) {
+				return nil
+			}
 			if err := s.damaged(ctx, position, corrupt.Reason, f); err != nil {
 				return err
 			}
@@ -201,6 +227,19 @@ func (s *scan) run(ctx context.Context, from int64) error {
 		}
 	}
 	return s.leftovers(ctx)
+}
+
+// cut reports whether the object ends within a frame that begins at position.
+func (s *scan) cut(ctx context.Context, position int64) bool {
+	p, err := s.bytes(ctx, position, position+event.MaxHead)
+	if err != nil {
+		return false
+	}
+	f, err := event.ReadHeader(p, s.codec)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return position+int64(len(p)) == s.info.Length
+	}
+	return err == nil && f.Place.Position == position && f.End() > s.info.Length
 }
 
 // accept takes f, which is valid, as the next frame.

@@ -14,7 +14,9 @@ import (
 func (w *walker) walk(ctx context.Context) error {
 	segs := w.series.Segments
 	seen := make([]bool, len(segs))
-	w.chain = event.Chain{Archive: w.archive, Series: w.series.Name, Segment: segs[0].Number, Anchored: segs[0].Number == 1 && !w.midway}
+	if !w.resumed {
+		w.chain = event.Chain{Archive: w.archive, Series: w.series.Name, Segment: segs[0].Number, Anchored: segs[0].Number == 1 && !w.midway}
+	}
 	if segs[0].Number > 1 && !w.midway {
 		w.note(segs[0].Key, 0, "the series starts with segment %d: the segments before it were removed, what they held and whether they were whole cannot be proven", segs[0].Number)
 	}
@@ -65,7 +67,10 @@ func (w *walker) next(ctx context.Context, seg *Segment, end segmentEnd, seen []
 			}
 			// Not listed: it is created by the first append to it, maybe since.
 			for _, k := range []string{key, here} {
-				info, err := head(ctx, w.st, k)
+				if w.frozen {
+					break
+				}
+				info, err := w.look(ctx, k)
 				if err == nil {
 					return &Segment{Key: k, Number: number, Ext: ext, Size: info.Length}, -1, nil
 				}

@@ -109,6 +109,11 @@ func borrowLocal(cfg *config.Config, log zerolog.Logger) (*Local, error) {
 	return l, err
 }
 
+// Reader reads the archive's events.
+func (a *Archive) Reader() *archive.Reader {
+	return &archive.Reader{Store: a.Store, Prefix: a.Prefix, Archive: a.Name}
+}
+
 // Verify proves the archive, see archive.Verify.
 func (a *Archive) Verify(ctx context.Context, removedBefore time.Time, progress func(done, total int64)) (*archive.Report, error) {
 	o := archive.Options{Archive: a.Name, Prefix: a.Prefix, Store: a.Store, RemovedBefore: removedBefore, Progress: progress}

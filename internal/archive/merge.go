@@ -1,0 +1,260 @@
+package archive
+
+import (
+	"cmp"
+	"container/heap"
+	"context"
+	"errors"
+	"iter"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"ossuary/internal/event"
+)
+
+const (
+	// How many series are looked into at once before a merge begins.
+	lookTogether = 16
+	// What all open series of a merge may hold of stored bytes together, and one of
+	// them at least and at most.
+	mergeBytes            = 64 << 20
+	leastWindow, mostPart = 32 << 10, 1 << 20
+)
+
+// SourcesError says that a selection takes events of several streams, or of none.
+type SourcesError struct{ Sources []string }
+
+func (e *SourcesError) Error() string {
+	return "the archive holds events of several streams: " + strings.Join(e.Sources, ", ")
+}
+
+// Merge yields the selected events of one stream over all series and lanes in the
+// order in which the stream had them: by incarnation and sequence, each once. It
+// yields what the archive held when it was listed.
+//
+// A series is opened when its first event is due and closed behind its last, so
+// that memory is in proportion to the series that were written at the same time.
+// Errors are as with Cat; Tail is not looked at.
+func (r *Reader) Merge(ctx context.Context, sel Selection) iter.Seq2[*Record, error] {
+	return func(yield func(*Record, error) bool) {
+		sel.Tail = 0
+		m, err := r.newMerge(ctx, &sel)
+		if err != nil {
+			yield(nil, err)
+			return
+		}
+		defer m.close()
+		m.run(yield)
+	}
+}
+
+// Sources names the streams of which the selection takes events.
+func (r *Reader) Sources(ctx context.Context, sel Selection) ([]string, error) {
+	m, err := r.newMerge(ctx, &sel)
+	var several *SourcesError
+	if errors.As(err, &several) {
+		return several.Sources, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return m.sources, nil
+}
+
+// Raw names the selected series that hold raw events, of which neither subject
+// nor headers are archived.
+func (r *Reader) Raw(ctx context.Context, sel Selection) ([]string, error) {
+	m, err := r.newMerge(ctx, &sel)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, s := range m.waiting {
+		for i := range s.series.Segments {
+			if format, _, _ := event.ParseExt(s.series.Segments[i].Ext); format == event.Raw {
+				names = append(names, s.series.Name)
+				break
+			}
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// merge is k-way over the series; those whose turn has not come wait with the
+// least that they can begin with.
+type merge struct {
+	waiting mergeHeap
+	sources []string
+	open    int
+	passed  func(*mergeSeries)
+}
+
+type mergeSeries struct {
+	series *Series
+	c      *reading
+	w      *walker
+
+	// The next event, or, while record is nil, what it cannot be before.
+	incarnation int
+	sequence    uint64
+	record      *Record
+
+	next func() (*Record, error, bool)
+	stop func()
+}
+
+type mergeHeap []*mergeSeries
+
+func (h mergeHeap) Len() int { return len(h) }
+func (h mergeHeap) Less(i, j int) bool {
+	a, b := h[i], h[j]
+	if c := cmp.Or(cmp.Compare(a.incarnation, b.incarnation), cmp.Compare(a.sequence, b.sequence)); c != 0 {
+		return c < 0
+	}
+	if (a.record == nil) != (b.record == nil) {
+		return a.record == nil // it may hold the same event, in a series that comes first
+	}
+	if a.series.Dead() != b.series.Dead() {
+		return b.series.Dead()
+	}
+	return a.series.Name < b.series.Name
+}
+func (h mergeHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
+func (h *mergeHeap) Push(x any)   { *h = append(*h, x.(*mergeSeries)) }
+func (h *mergeHeap) Pop() any {
+	last := (*h)[len(*h)-1]
+	*h = (*h)[:len(*h)-1]
+	return last
+}
+
+func (r *Reader) newMerge(ctx context.Context, sel *Selection) (*merge, error) {
+	series, err := r.list(ctx, sel)
+	if err != nil {
+		return nil, err
+	}
+	m := &merge{}
+	var total, done int64
+	for i := range series {
+		total += series[i].Size()
+	}
+	report := func(size int64) {
+		if done += size; r.Progress != nil {
+			r.Progress(done, total)
+		}
+	}
+	quiet := *r
+	quiet.Progress = nil
+	all := make([]*mergeSeries, len(series))
+	wanted := make([]bool, len(series))
+	sources := make([]string, len(series))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(lookTogether)
+	for i := range series {
+		g.Go(func() (err error) {
+			s := &mergeSeries{series: &series[i]}
+			s.c = &reading{ctx: gctx, r: &quiet, sel: sel, frozen: true, window: m.window}
+			s.w = s.c.walker(s.series)
+			if wanted[i], err = s.c.seek(s.w); err != nil {
+				return err
+			}
+			seg := &s.w.series.Segments[0]
+			if f := scanOf(s.w, seg).header(gctx, s.w.from); f != nil && scanOf(s.w, seg).ours(f) {
+				sources[i] = f.Content.Source
+				if f.Content.Kind == event.KindData {
+					s.incarnation, s.sequence = f.Content.Stream.Incarnation, f.Content.First
+				}
+			}
+			all[i] = s
+			return gctx.Err()
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	for i, s := range all {
+		if !wanted[i] || sel.Source != "" && sources[i] != "" && sources[i] != sel.Source {
+			report(s.series.Size())
+			continue
+		}
+		if sources[i] != "" && !slices.Contains(m.sources, sources[i]) {
+			m.sources = append(m.sources, sources[i])
+		}
+		s.c.ctx = ctx
+		m.waiting = append(m.waiting, s)
+	}
+	slices.Sort(m.sources)
+	if len(m.sources) > 1 {
+		return nil, &SourcesError{m.sources}
+	}
+	m.passed = func(s *mergeSeries) { report(s.series.Size()) }
+	heap.Init(&m.waiting)
+	return m, nil
+}
+
+// window is how much each open series may ask for at a time.
+func (m *merge) window() int64 {
+	return min(max(mergeBytes/int64(max(1, m.open)), leastWindow), mostPart)
+}
+
+func (m *merge) run(yield func(*Record, error) bool) {
+	var last mergeSeries
+	begun := false
+	for len(m.waiting) > 0 {
+		s := m.waiting[0]
+		if s.record != nil {
+			// Once, whatever series it stands in: a dead letter that was driven
+			// through the routes again stands in two.
+			if again := begun && s.incarnation == last.incarnation && s.sequence == last.sequence; !again {
+				begun, last.incarnation, last.sequence = true, s.incarnation, s.sequence
+				if !yield(s.record, nil) {
+					return
+				}
+			}
+		}
+		if s.next == nil {
+			m.open++
+			s.next, s.stop = iter.Pull2(s.events())
+		}
+		record, err, ok := s.next()
+		for ok && err != nil {
+			if !yield(nil, err) {
+				return
+			}
+			var damage *DamageError
+			if !errors.As(err, &damage) {
+				return
+			}
+			record, err, ok = s.next()
+		}
+		if !ok {
+			s.stop()
+			m.open--
+			m.passed(s)
+			heap.Pop(&m.waiting)
+			continue
+		}
+		s.record, s.incarnation, s.sequence = record, record.Incarnation, record.Sequence
+		heap.Fix(&m.waiting, 0)
+	}
+}
+
+// events walks the series from where seek has left it.
+func (s *mergeSeries) events() iter.Seq2[*Record, error] {
+	return func(yield func(*Record, error) bool) {
+		s.c.yield = yield
+		if err := s.c.walk(s.w); err != nil && !errors.Is(err, errStop) {
+			yield(nil, err)
+		}
+	}
+}
+
+func (m *merge) close() {
+	for _, s := range m.waiting {
+		if s.stop != nil {
+			s.stop()
+		}
+	}
+}
