@@ -93,6 +93,7 @@ type Record struct {
 	Series      string
 	Key         string // of its segment
 	Position    int64  // of its frame
+	Archive     string
 	Source      string
 	Incarnation int
 	Sequence    uint64
@@ -272,7 +273,7 @@ func (c *reading) frame(seg *Segment, f *event.Frame, body []byte) error {
 		if seq < sel.From || sel.To != 0 && seq > sel.To {
 			return true
 		}
-		c.record = Record{Series: n.Series, Key: seg.Key, Position: f.Place.Position, Source: n.Source, Incarnation: n.Stream.Incarnation,
+		c.record = Record{Series: n.Series, Key: seg.Key, Position: f.Place.Position, Archive: n.Archive, Source: n.Source, Incarnation: n.Stream.Incarnation,
 			Sequence: seq, Time: t, Format: n.Format, Line: line}
 		if len(sel.Subjects) > 0 {
 			var l *event.Line

@@ -136,10 +136,34 @@ func (l *layouts) put(n int, lane string, r *router.Router) {
 
 // anySharded reports whether a layout of the archive puts shards before the names
 // of series. One that cannot be read may do so.
-func anySharded(ctx context.Context, st store, prefix string) (bool, error) {
+func anySharded(ctx context.Context, st store, prefix string) (sharded bool, err error) {
+	err = eachLayout(ctx, st, prefix, func(l *router.Layout) {
+		sharded = sharded || l == nil || l.Shard > 0
+	})
+	return sharded, err
+}
+
+// Subjects is the filters of all routes by which the source was ever archived.
+func (r *Reader) Subjects(ctx context.Context, source string) (filters []string, err error) {
+	err = eachLayout(ctx, r.Store, r.Prefix, func(l *router.Layout) {
+		if l == nil || l.Source != source {
+			return
+		}
+		for i := range l.Routes {
+			if !l.Routes[i].Skip {
+				filters = append(filters, l.Routes[i].Subjects...)
+			}
+		}
+	})
+	return filters, err
+}
+
+// eachLayout reads the archive's layouts; one that cannot be read is nil, and told
+// elsewhere.
+func eachLayout(ctx context.Context, st store, prefix string, fn func(*router.Layout)) error {
 	inv, err := walkBelow(ctx, st, prefix, layoutDir)
 	if err != nil {
-		return false, err
+		return err
 	}
 	for _, e := range inv.Layouts {
 		var n int
@@ -149,14 +173,16 @@ func anySharded(ctx context.Context, st store, prefix string) (bool, error) {
 		var l router.Layout
 		p, err := control.LoadLayout(ctx, reader{st}, prefix, n)
 		if ctx.Err() != nil {
-			return false, ctx.Err()
+			return ctx.Err()
 		}
 		if err == nil {
 			l, err = router.ParseLayout(p)
 		}
-		if err != nil || l.Shard > 0 {
-			return true, nil //nolint:nilerr // what cannot be read is told elsewhere
+		if err != nil {
+			fn(nil)
+			continue
 		}
+		fn(&l)
 	}
-	return false, nil
+	return nil
 }

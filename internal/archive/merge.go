@@ -30,17 +30,41 @@ func (e *SourcesError) Error() string {
 	return "the archive holds events of several streams: " + strings.Join(e.Sources, ", ")
 }
 
+// Snapshot is a selection of what an archive held when it was listed. It can be
+// read again and again, and stays the same while the archive grows.
+type Snapshot struct {
+	r      *Reader
+	sel    Selection
+	series []Series
+}
+
+// Snapshot lists the archive. Tail is not looked at.
+func (r *Reader) Snapshot(ctx context.Context, sel Selection) (*Snapshot, error) {
+	sel.Tail = 0
+	series, err := r.list(ctx, &sel)
+	if err != nil {
+		return nil, err
+	}
+	return &Snapshot{r, sel, series}, nil
+}
+
+// Of is the part of the snapshot that is of one stream.
+func (s *Snapshot) Of(source string) *Snapshot {
+	part := *s
+	part.sel.Source = source
+	return &part
+}
+
 // Merge yields the selected events of one stream over all series and lanes in the
-// order in which the stream had them: by incarnation and sequence, each once. It
-// yields what the archive held when it was listed.
+// order in which the stream had them: by incarnation and sequence, each once. A
+// *SourcesError says that there are several streams.
 //
 // A series is opened when its first event is due and closed behind its last, so
 // that memory is in proportion to the series that were written at the same time.
-// Errors are as with Cat; Tail is not looked at.
-func (r *Reader) Merge(ctx context.Context, sel Selection) iter.Seq2[*Record, error] {
+// Other errors are as with Cat.
+func (s *Snapshot) Merge(ctx context.Context) iter.Seq2[*Record, error] {
 	return func(yield func(*Record, error) bool) {
-		sel.Tail = 0
-		m, err := r.newMerge(ctx, &sel)
+		m, err := s.merge(ctx)
 		if err != nil {
 			yield(nil, err)
 			return
@@ -51,8 +75,8 @@ func (r *Reader) Merge(ctx context.Context, sel Selection) iter.Seq2[*Record, er
 }
 
 // Sources names the streams of which the selection takes events.
-func (r *Reader) Sources(ctx context.Context, sel Selection) ([]string, error) {
-	m, err := r.newMerge(ctx, &sel)
+func (s *Snapshot) Sources(ctx context.Context) ([]string, error) {
+	m, err := s.merge(ctx)
 	var several *SourcesError
 	if errors.As(err, &several) {
 		return several.Sources, nil
@@ -65,8 +89,8 @@ func (r *Reader) Sources(ctx context.Context, sel Selection) ([]string, error) {
 
 // Raw names the selected series that hold raw events, of which neither subject
 // nor headers are archived.
-func (r *Reader) Raw(ctx context.Context, sel Selection) ([]string, error) {
-	m, err := r.newMerge(ctx, &sel)
+func (s *Snapshot) Raw(ctx context.Context) ([]string, error) {
+	m, err := s.merge(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -104,6 +128,7 @@ type mergeSeries struct {
 
 	next func() (*Record, error, bool)
 	stop func()
+	done int64 // of its stored bytes
 }
 
 type mergeHeap []*mergeSeries
@@ -130,22 +155,19 @@ func (h *mergeHeap) Pop() any {
 	return last
 }
 
-func (r *Reader) newMerge(ctx context.Context, sel *Selection) (*merge, error) {
-	series, err := r.list(ctx, sel)
-	if err != nil {
-		return nil, err
-	}
+func (s *Snapshot) merge(ctx context.Context) (*merge, error) {
+	series, sel := s.series, &s.sel
 	m := &merge{}
 	var total, done int64
 	for i := range series {
 		total += series[i].Size()
 	}
-	report := func(size int64) {
-		if done += size; r.Progress != nil {
-			r.Progress(done, total)
+	report := func(more int64) {
+		if done += more; s.r.Progress != nil {
+			s.r.Progress(done, total)
 		}
 	}
-	quiet := *r
+	quiet := *s.r
 	quiet.Progress = nil
 	all := make([]*mergeSeries, len(series))
 	wanted := make([]bool, len(series))
@@ -182,14 +204,20 @@ func (r *Reader) newMerge(ctx context.Context, sel *Selection) (*merge, error) {
 		if sources[i] != "" && !slices.Contains(m.sources, sources[i]) {
 			m.sources = append(m.sources, sources[i])
 		}
-		s.c.ctx = ctx
+		s.c.ctx, s.c.total = ctx, s.series.Size()
+		own := quiet
+		own.Progress = func(done, _ int64) {
+			report(done - s.done)
+			s.done = done
+		}
+		s.c.r = &own
 		m.waiting = append(m.waiting, s)
 	}
 	slices.Sort(m.sources)
 	if len(m.sources) > 1 {
 		return nil, &SourcesError{m.sources}
 	}
-	m.passed = func(s *mergeSeries) { report(s.series.Size()) }
+	m.passed = func(s *mergeSeries) { report(s.series.Size() - s.done) }
 	heap.Init(&m.waiting)
 	return m, nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"testing"
 	"time"
@@ -15,16 +16,35 @@ import (
 
 func (b *builder) reader() *Reader { return &Reader{Store: b.st, Prefix: b.prefix, Archive: "arch"} }
 
+func (b *builder) snapshot(t testing.TB, sel Selection) *Snapshot {
+	t.Helper()
+	s, err := b.reader().Snapshot(context.Background(), sel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // merged is what a merge yields, as incarnation/sequence.
 func merged(t testing.TB, b *builder, sel Selection) (out []string) {
 	t.Helper()
-	for r, err := range b.reader().Merge(context.Background(), sel) {
+	for r, err := range b.snapshot(t, sel).Merge(context.Background()) {
 		if err != nil {
 			t.Fatal(err)
 		}
 		out = append(out, fmt.Sprintf("%d/%d", r.Incarnation, r.Sequence))
 	}
 	return out
+}
+
+func keys[K, V any](seq iter.Seq2[K, V]) iter.Seq[K] {
+	return func(yield func(K) bool) {
+		for k := range seq {
+			if !yield(k) {
+				return
+			}
+		}
+	}
 }
 
 func TestMerge(t *testing.T) {
@@ -110,7 +130,7 @@ func TestMergeOfSeveralStreams(t *testing.T) {
 	w.chain.Source, b.stream.Name = "USERS", "USERS"
 	w.put(1, 2)
 	var several *SourcesError
-	for _, err := range b.reader().Merge(t.Context(), Selection{}) {
+	for _, err := range b.snapshot(t, Selection{}).Merge(t.Context()) {
 		if !errors.As(err, &several) || !slices.Equal(several.Sources, []string{"ORDERS", "USERS"}) {
 			t.Fatal(err)
 		}
@@ -118,10 +138,13 @@ func TestMergeOfSeveralStreams(t *testing.T) {
 	if several == nil {
 		t.Fatal("two streams were merged")
 	}
+	if n := len(slices.Collect(keys(b.snapshot(t, Selection{}).Of("USERS").Merge(t.Context())))); n != 2 {
+		t.Errorf("got %d events of one stream", n)
+	}
 	if got := merged(t, b, Selection{Source: "USERS"}); !slices.Equal(got, []string{"0/1", "0/2"}) {
 		t.Errorf("got %v", got)
 	}
-	if got, err := b.reader().Sources(t.Context(), Selection{}); err != nil || !slices.Equal(got, []string{"ORDERS", "USERS"}) {
+	if got, err := b.snapshot(t, Selection{}).Sources(t.Context()); err != nil || !slices.Equal(got, []string{"ORDERS", "USERS"}) {
 		t.Error(got, err)
 	}
 }

@@ -120,7 +120,7 @@ func (t *newestRecords) add(r *Record) {
 	if t.full() && compareRecords(r, t.h[0]) <= 0 {
 		return
 	}
-	kept := &Record{Series: r.Series, Key: r.Key, Position: r.Position, Source: r.Source, Incarnation: r.Incarnation,
+	kept := &Record{Series: r.Series, Key: r.Key, Position: r.Position, Archive: r.Archive, Source: r.Source, Incarnation: r.Incarnation,
 		Sequence: r.Sequence, Time: r.Time, Format: r.Format, Line: slices.Clone(r.Line)}
 	heap.Push(&t.h, kept)
 	if len(t.h) > t.n {
