@@ -58,13 +58,13 @@ const stateVersion = 1
 // state is done in a file. It remembers what the target may forget, and saves
 // reading the target from its start.
 type state struct {
-	Version int                       `json:"v"`
-	Archive string                    `json:"archive"`
-	Source  string                    `json:"source"`
-	Target  string                    `json:"target"`
-	Created time.Time                 `json:"target_created"`
-	Scanned uint64                    `json:"scanned"` // of the target's sequences
-	Bitmaps map[int][]byte            `json:"done"` // by incarnation
+	Version int            `json:"v"`
+	Archive string         `json:"archive"`
+	Source  string         `json:"source"`
+	Target  string         `json:"target"`
+	Created time.Time      `json:"target_created"`
+	Scanned uint64         `json:"scanned"` // of the target's sequences
+	Bitmaps map[int][]byte `json:"done"`    // by incarnation
 }
 
 // loadDone reads a state file; without one it is empty.

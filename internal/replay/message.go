@@ -1,8 +1,10 @@
 package replay
 
 import (
+	"encoding/base64"
 	"fmt"
 	"maps"
+	"net/textproto"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,7 +28,16 @@ const (
 	// HeaderKept stands before the name of an original header that could not be
 	// published under its own: the server would obey it, or it is one of these.
 	HeaderKept = "Ossuary-Kept-"
+
+	// HeaderCoded has a value for each original header that a client of NATS may not
+	// publish as it is (a name with a space or a parenthesis, a value that ends in a
+	// space): its name and its values in base64, with commas between.
+	HeaderCoded = "Ossuary-Coded"
 )
+
+// The headers by which the server takes a message once, and in its place only. It
+// stores them.
+var guards = []string{jetstream.MsgIDHeader, jetstream.ExpectedStreamHeader, jetstream.ExpectedLastSeqHeader, jetstream.ExpectedLastMsgIDHeader}
 
 const ownPrefix, natsPrefix = "Ossuary-", "Nats-"
 
@@ -58,25 +69,61 @@ func (p place) String() string {
 // origin is an archived stream: what replayed messages are told apart by.
 type origin struct{ archive, stream string }
 
-// messageID is the Nats-Msg-Id of an event that had none.
+// messageID is an event's Nats-Msg-Id: unlike that of any other message, which an
+// event's original one need not be.
 func (o origin) messageID(p place) string {
 	return fmt.Sprintf("ossuary:%s:%s:%d:%d", o.archive, o.stream, p.incarnation, p.sequence)
 }
 
 // isKept reports whether an original header is published under another name: all
 // that the server gives or may some day give a meaning to when it takes a message,
-// but for the id, and our own (of a replay that was archived).
+// and our own (of a replay that was archived).
 func isKept(name string) bool {
-	return hasPrefixFold(name, ownPrefix) || hasPrefixFold(name, natsPrefix) && name != jetstream.MsgIDHeader
+	return hasPrefixFold(name, ownPrefix) || hasPrefixFold(name, natsPrefix)
 }
 
 func hasPrefixFold(s, prefix string) bool {
 	return len(s) >= len(prefix) && strings.EqualFold(s[:len(prefix)], prefix)
 }
 
-// message makes the message of an archived event. ownID: not the id that the event
-// had, since the server has just seen another message with that one.
-func (o origin) message(r *archive.Record, subjects *Mapper, ownID bool) (*nats.Msg, error) {
+// isPlain reports whether a client publishes the header as it is.
+func isPlain(name string, values []string) bool {
+	for i := range len(name) {
+		if c := name[i]; c <= ' ' || c > '~' || strings.IndexByte("\"()/,:;<=>?@[\\]{}", c) >= 0 {
+			return false
+		}
+	}
+	return name != "" && !slices.ContainsFunc(values, func(v string) bool {
+		return textproto.TrimString(v) != v || strings.ContainsAny(v, "\r\n")
+	})
+}
+
+func coded(name string, values []string) string {
+	b := base64.StdEncoding.EncodeToString([]byte(name))
+	for _, v := range values {
+		b += "," + base64.StdEncoding.EncodeToString([]byte(v))
+	}
+	return b
+}
+
+// decoded is the reverse of coded; not ok if it was not made by it.
+func decoded(s string) (name string, values []string, ok bool) {
+	for i, part := range strings.Split(s, ",") {
+		b, err := base64.StdEncoding.DecodeString(part)
+		switch {
+		case err != nil:
+			return "", nil, false
+		case i == 0:
+			name = string(b)
+		default:
+			values = append(values, string(b))
+		}
+	}
+	return name, values, true
+}
+
+// message makes the message of an archived event.
+func (o origin) message(r *archive.Record, subjects *Mapper) (*nats.Msg, error) {
 	l, err := r.Event()
 	if err != nil {
 		return nil, err
@@ -86,19 +133,21 @@ func (o origin) message(r *archive.Record, subjects *Mapper, ownID bool) (*nats.
 	if m.Subject == "" || strings.ContainsAny(m.Subject, " \t\r\n") {
 		return nil, fmt.Errorf("%s: its subject %q cannot be published to; leave it out with --subject, or map it", p, m.Subject)
 	}
-	for name, values := range l.Header {
+	for _, name := range slices.Sorted(maps.Keys(l.Header)) {
+		values := l.Header[name]
 		switch {
-		case isKept(name), name == jetstream.MsgIDHeader && !o.goodID(values, p, ownID):
-			name = HeaderKept + name
+		case !isPlain(name, values):
+			m.Header[HeaderCoded] = append(m.Header[HeaderCoded], coded(name, values))
+		case isKept(name):
+			m.Header[HeaderKept+name] = slices.Clone(values)
+		default:
+			m.Header[name] = slices.Clone(values)
 		}
-		m.Header[name] = slices.Clone(values)
-	}
-	if _, has := m.Header[jetstream.MsgIDHeader]; !has {
-		m.Header[jetstream.MsgIDHeader] = []string{o.messageID(p)}
 	}
 	for name, value := range map[string]string{
 		HeaderArchive: o.archive, HeaderStream: o.stream, HeaderIncarnation: strconv.Itoa(p.incarnation),
 		HeaderSequence: strconv.FormatUint(p.sequence, 10), HeaderTime: r.Time.UTC().Format(time.RFC3339Nano),
+		jetstream.MsgIDHeader: o.messageID(p),
 	} {
 		m.Header[name] = []string{value}
 	}
@@ -106,11 +155,6 @@ func (o origin) message(r *archive.Record, subjects *Mapper, ownID bool) (*nats.
 		m.Header[HeaderSubject] = []string{l.Subject}
 	}
 	return m, nil
-}
-
-// goodID reports whether an event's ids can be published as they are.
-func (o origin) goodID(values []string, p place, ownID bool) bool {
-	return !ownID && len(values) == 1 && values[0] != "" && values[0] != o.messageID(p)
 }
 
 // placeOf says which event of the origin a message is; ok is false if it is none.
@@ -135,15 +179,20 @@ func one(h nats.Header, name string) string {
 
 // original takes off a replayed message's headers what replaying put there. nil if
 // nothing is left.
-func (o origin) original(h nats.Header, p place) map[string][]string {
+func original(h nats.Header) map[string][]string {
 	out := map[string][]string{}
 	for name, values := range h {
 		kept, isKept := strings.CutPrefix(name, HeaderKept)
 		switch {
 		case isKept:
 			out[kept] = values
-		case hasPrefixFold(name, ownPrefix), name == jetstream.ExpectedStreamHeader, name == jetstream.ExpectedLastSeqHeader:
-		case name == jetstream.MsgIDHeader && slices.Equal(values, []string{o.messageID(p)}):
+		case name == HeaderCoded:
+			for _, v := range values {
+				if name, values, ok := decoded(v); ok {
+					out[name] = values
+				}
+			}
+		case hasPrefixFold(name, ownPrefix), slices.Contains(guards, name):
 		default:
 			out[name] = values
 		}
@@ -155,20 +204,19 @@ func (o origin) original(h nats.Header, p place) map[string][]string {
 }
 
 // differs says in words how a replayed message is not the event; "" if it is.
-func (o origin) differs(r *archive.Record, subjects *Mapper, m *stored) (string, error) {
+func differs(r *archive.Record, subjects *Mapper, m *stored) (string, error) {
 	l, err := r.Event()
 	if err != nil {
 		return "", err
 	}
-	p := place{r.Incarnation, r.Sequence}
-	original := o.original(m.header, p)
+	headers := original(m.header)
 	switch {
 	case subjects.Map(l.Subject) != m.subject:
 		return fmt.Sprintf("subject %q, archived is %q", m.subject, l.Subject), nil
 	case string(l.Data) != string(m.data):
 		return fmt.Sprintf("a payload of %d bytes that is not the archived one of %d", len(m.data), len(l.Data)), nil
-	case !maps.EqualFunc(original, l.Header, slices.Equal):
-		return fmt.Sprintf("headers %v, archived are %v", original, l.Header), nil
+	case !maps.EqualFunc(headers, l.Header, slices.Equal):
+		return fmt.Sprintf("headers %v, archived are %v", headers, l.Header), nil
 	case one(m.header, HeaderTime) != r.Time.UTC().Format(time.RFC3339Nano):
 		return fmt.Sprintf("time %s, archived is %s", one(m.header, HeaderTime), r.Time.UTC().Format(time.RFC3339Nano)), nil
 	}

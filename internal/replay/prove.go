@@ -104,7 +104,7 @@ func Prove(ctx context.Context, o Options, progress func(compared uint64)) (*Pro
 			p.Others++
 			return nil
 		}
-		what, err := from.differs(due, o.Mapper, m)
+		what, err := differs(due, o.Mapper, m)
 		if err != nil {
 			return err
 		}

@@ -4,12 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/maphash"
 	"iter"
+	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
 	"github.com/rs/zerolog"
 	"golang.org/x/time/rate"
 
@@ -28,10 +29,11 @@ const (
 	patience = 2 * time.Minute
 	// How often the state file is written.
 	saveEvery = 5 * time.Second
-	// Slots for message ids that were published lately, see replay.lately.
-	recentIDs = 1 << 18
 	// A cluster's answer to an id that another message has which it has not stored yet.
 	duplicateInProcess jetstream.ErrorCode = 10158
+	wrongLastID        jetstream.ErrorCode = 10070
+	// The stream is full, or its disk is.
+	storeFailed jetstream.ErrorCode = 10077
 )
 
 // Options says what is replayed, and into what.
@@ -86,15 +88,12 @@ type replay struct {
 	saved   time.Time
 	moved   time.Time // when something got on last
 	pause   backoff.Backoff
-	seed    maphash.Seed
-	lately  []uint64 // hashes of message ids, each in its slot
+	again   string // behind every message id, where the server knows ids of what is gone
 }
 
 // flight is an event on its way.
 type flight struct {
 	place  place
-	record archive.Record
-	ownID  bool
 	m      *nats.Msg
 	ack    jetstream.PubAckFuture
 	expect uint64 // where it must land
@@ -104,7 +103,7 @@ type flight struct {
 // there.
 func Run(ctx context.Context, o Options) (_ Result, err error) {
 	r := &replay{o: o, from: origin{o.Archive, o.Source}, most: mostInFlight, limiter: rate.NewLimiter(rate.Inf, 1),
-		pause: backoff.New(50*time.Millisecond, 5*time.Second, 2), seed: maphash.MakeSeed(), lately: make([]uint64, recentIDs)}
+		pause: backoff.New(50*time.Millisecond, 5*time.Second, 2)}
 	if o.Rate > 0 {
 		r.limiter = rate.NewLimiter(rate.Limit(o.Rate), max(1, int(o.Rate/20)))
 	}
@@ -229,11 +228,11 @@ func (r *replay) take(rec *archive.Record) error {
 	if err != nil {
 		return err
 	}
-	if ids := l.Header[jetstream.MsgIDHeader]; len(ids) == 1 && r.isRecent(ids[0]) {
-		f.ownID = true
-	}
-	if f.m, err = r.from.message(rec, r.o.Mapper, f.ownID); err != nil {
+	if f.m, err = r.from.message(rec, r.o.Mapper); err != nil {
 		return err
+	}
+	if r.again != "" {
+		f.m.Header.Set(jetstream.MsgIDHeader, r.from.messageID(p)+r.again)
 	}
 	if r.t != nil && !r.t.takes(f.m.Subject) {
 		return fmt.Errorf("%s has subject %s, which stream %s does not take (its subjects: %v); map it, leave it out, or add it to the stream",
@@ -246,10 +245,6 @@ func (r *replay) take(rec *archive.Record) error {
 		r.result.Published++
 		r.result.Bytes += uint64(len(f.m.Data))
 		r.report()
-	} else {
-		// Kept in case it must be made again with another id.
-		f.record = *rec
-		f.record.Line = append([]byte(nil), rec.Line...)
 	}
 	r.queue = append(r.queue, f)
 	r.bytes += len(f.m.Data)
@@ -260,17 +255,6 @@ func (r *replay) report() {
 	if r.o.Sent != nil {
 		r.o.Sent(r.result)
 	}
-}
-
-// isRecent reports whether an event with the same id was taken lately, perhaps: the
-// server would take the second for a repetition of the first and drop it. Where
-// this forgets one, the server's answer tells.
-func (r *replay) isRecent(id string) bool {
-	h := maphash.String(r.seed, id) | 1
-	slot := &r.lately[h>>1%recentIDs]
-	seen := *slot == h
-	*slot = h
-	return seen
 }
 
 // step sends what is queued and takes one acknowledgement.
@@ -285,9 +269,7 @@ func (r *replay) step(ctx context.Context) error {
 			}
 		}
 		f := r.queue[r.sent]
-		f.expect = r.last + uint64(r.sent) + 1
-		f.m.Header[jetstream.ExpectedStreamHeader] = []string{r.t.name}
-		f.m.Header[jetstream.ExpectedLastSeqHeader] = []string{fmt.Sprint(f.expect - 1)}
+		r.guard(f)
 		ack, err := r.o.JS.PublishMsgAsync(f.m, jetstream.WithRetryAttempts(0))
 		if err != nil {
 			return r.trouble(ctx, err)
@@ -315,6 +297,21 @@ func (r *replay) step(ctx context.Context) error {
 		return r.trouble(ctx, err)
 	case <-time.After(ackTimeout):
 		return r.trouble(ctx, errors.New("the server does not acknowledge"))
+	}
+}
+
+// guard lets f land in its place only: behind the target's last message, or behind
+// the one that was sent before it. The sequence alone would not do. Where that one
+// is refused because somebody else's message came, it is this message that has the
+// sequence's place.
+func (r *replay) guard(f *flight) {
+	f.expect = r.last + uint64(r.sent) + 1
+	h := f.m.Header
+	h[jetstream.ExpectedStreamHeader] = []string{r.t.name}
+	h[jetstream.ExpectedLastSeqHeader] = []string{strconv.FormatUint(f.expect-1, 10)}
+	delete(h, jetstream.ExpectedLastMsgIDHeader)
+	if r.sent > 0 {
+		h[jetstream.ExpectedLastMsgIDHeader] = r.queue[r.sent-1].m.Header[jetstream.MsgIDHeader]
 	}
 }
 
@@ -353,8 +350,9 @@ func (r *replay) trouble(ctx context.Context, cause error) error {
 	if errors.As(cause, &api) && api.ErrorCode == duplicateInProcess {
 		conflict, cause = true, errDuplicate
 	} else if api != nil {
-		conflict = api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant
-		if !conflict && api.Code != 503 {
+		conflict = api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant ||
+			api.ErrorCode == wrongLastID
+		if !conflict && (api.Code != 503 || api.ErrorCode == storeFailed) {
 			return r.failed(cause)
 		}
 	}
@@ -386,17 +384,12 @@ func (r *replay) trouble(ctx context.Context, cause error) error {
 	case len(r.queue) < before, r.last > last && !errors.Is(cause, errDuplicate):
 		return nil
 	case errors.Is(cause, errDuplicate):
-		// Not ours: somebody else's message, or another event, has the id.
-		f := r.queue[0]
-		if f.ownID {
-			return r.failed(cause)
+		// It was there and is not any more, and the server still knows its id.
+		// So it will be with those behind it.
+		r.again = "/" + nuid.Next()
+		for _, f := range r.queue {
+			f.m.Header.Set(jetstream.MsgIDHeader, r.from.messageID(f.place)+r.again)
 		}
-		f.ownID = true
-		m, err := r.from.message(&f.record, r.o.Mapper, true)
-		if err != nil {
-			return err
-		}
-		f.m = m
 		return nil
 	}
 	return r.wait(ctx, cause)
