@@ -11,6 +11,7 @@
 //	                     └──> telemetry (HTTP)
 //
 //	consumer verify, cat, ledger ──> archive ──> objectstore or a directory
+//	consumer replay ──> replay ──> archive, and a stream
 //
 // This package holds flags, signals, printing and exit codes; what the commands
 // do stands in internal/service and internal/archive.

@@ -1,5 +1,6 @@
 // Package archive reads what was written: it walks the series of an archive,
-// verifies them, prints their events, and makes the ledger again from them.
+// verifies them, gives out their events (series by series, or merged in the order
+// of their stream), and makes the ledger again from them.
 //
 // What it guarantees: one reader (segmentReader) decides for verify, cat and
 // rebuild alike what belongs to a series, by the same rules as the writer
@@ -10,7 +11,7 @@
 // wrong and as a note where nothing need be.
 //
 // What it does not do: it never writes to the store. A rebuilt ledger is handed
-// to an interface of the caller's; replaying to a stream is not here either.
+// to an interface of the caller's, events to package replay.
 package archive
 
 import (

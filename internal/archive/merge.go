@@ -36,6 +36,22 @@ type Snapshot struct {
 	r      *Reader
 	sel    Selection
 	series []Series
+	ahead  *[]lookedAt // at each series, once somebody wanted to know; shared with parts
+}
+
+// lookedAt is what a series was found to begin with.
+type lookedAt struct {
+	wanted    bool
+	segments  []Segment // from the first that may be wanted on
+	from      int64
+	fromFrame int
+	midway    bool
+	single    bool
+	source    string // "": not known
+	least     struct {
+		incarnation int
+		sequence    uint64
+	}
 }
 
 // Snapshot lists the archive. Tail is not looked at.
@@ -45,7 +61,7 @@ func (r *Reader) Snapshot(ctx context.Context, sel Selection) (*Snapshot, error)
 	if err != nil {
 		return nil, err
 	}
-	return &Snapshot{r, sel, series}, nil
+	return &Snapshot{r: r, sel: sel, series: series, ahead: new([]lookedAt)}, nil
 }
 
 // Of is the part of the snapshot that is of one stream.
@@ -167,51 +183,29 @@ func (s *Snapshot) merge(ctx context.Context) (*merge, error) {
 			s.r.Progress(done, total)
 		}
 	}
-	quiet := *s.r
-	quiet.Progress = nil
-	all := make([]*mergeSeries, len(series))
-	wanted := make([]bool, len(series))
-	sources := make([]string, len(series))
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(lookTogether)
-	for i := range series {
-		g.Go(func() (err error) {
-			s := &mergeSeries{series: &series[i]}
-			s.c = &reading{ctx: gctx, r: &quiet, sel: sel, frozen: true, window: m.window}
-			s.w = s.c.walker(s.series)
-			if wanted[i], err = s.c.seek(s.w); err != nil {
-				return err
-			}
-			seg := &s.w.series.Segments[0]
-			if f := scanOf(s.w, seg).header(gctx, s.w.from); f != nil && scanOf(s.w, seg).ours(f) {
-				sources[i] = f.Content.Source
-				if f.Content.Kind == event.KindData {
-					s.incarnation, s.sequence = f.Content.Stream.Incarnation, f.Content.First
-				}
-			}
-			all[i] = s
-			return gctx.Err()
-		})
-	}
-	if err := g.Wait(); err != nil {
+	if err := s.look(ctx); err != nil {
 		return nil, err
 	}
-	for i, s := range all {
-		if !wanted[i] || sel.Source != "" && sources[i] != "" && sources[i] != sel.Source {
-			report(s.series.Size())
+	for i := range series {
+		at := &(*s.ahead)[i]
+		if !at.wanted || sel.Source != "" && at.source != "" && at.source != sel.Source {
+			report(series[i].Size())
 			continue
 		}
-		if sources[i] != "" && !slices.Contains(m.sources, sources[i]) {
-			m.sources = append(m.sources, sources[i])
+		if at.source != "" && !slices.Contains(m.sources, at.source) {
+			m.sources = append(m.sources, at.source)
 		}
-		s.c.ctx, s.c.total = ctx, s.series.Size()
-		own := quiet
+		one := &mergeSeries{series: &series[i], incarnation: at.least.incarnation, sequence: at.least.sequence}
+		own := *s.r
 		own.Progress = func(done, _ int64) {
-			report(done - s.done)
-			s.done = done
+			report(done - one.done)
+			one.done = done
 		}
-		s.c.r = &own
-		m.waiting = append(m.waiting, s)
+		one.c = &reading{ctx: ctx, r: &own, sel: sel, frozen: true, window: m.window, total: one.series.Size()}
+		one.w = one.c.walker(&Series{Name: one.series.Name, Segments: at.segments})
+		one.c.series, one.c.single = one.series, at.single
+		one.w.from, one.w.fromFrame, one.w.midway = at.from, at.fromFrame, at.midway
+		m.waiting = append(m.waiting, one)
 	}
 	slices.Sort(m.sources)
 	if len(m.sources) > 1 {
@@ -220,6 +214,42 @@ func (s *Snapshot) merge(ctx context.Context) (*merge, error) {
 	m.passed = func(s *mergeSeries) { report(s.series.Size() - s.done) }
 	heap.Init(&m.waiting)
 	return m, nil
+}
+
+// look finds out what each series begins with.
+func (s *Snapshot) look(ctx context.Context) error {
+	if len(*s.ahead) == len(s.series) {
+		return nil
+	}
+	quiet := *s.r
+	quiet.Progress = nil
+	ahead := make([]lookedAt, len(s.series))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(lookTogether)
+	for i := range s.series {
+		g.Go(func() (err error) {
+			c := &reading{ctx: gctx, r: &quiet, sel: &s.sel, frozen: true}
+			w := c.walker(&s.series[i])
+			at := &ahead[i]
+			if at.wanted, err = c.seek(w); err != nil {
+				return err
+			}
+			at.segments, at.from, at.fromFrame, at.midway, at.single = w.series.Segments, w.from, w.fromFrame, w.midway, c.single
+			in := scanOf(w, &at.segments[0])
+			if f := in.header(gctx, w.from); f != nil && in.ours(f) {
+				at.source = f.Content.Source
+				if f.Content.Kind == event.KindData {
+					at.least.incarnation, at.least.sequence = f.Content.Stream.Incarnation, f.Content.First
+				}
+			}
+			return gctx.Err()
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	*s.ahead = ahead
+	return nil
 }
 
 // window is how much each open series may ask for at a time.
