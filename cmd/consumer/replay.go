@@ -16,6 +16,9 @@ import (
 	"ossuary/internal/service"
 )
 
+// Without a terminal replay says how far it is this often.
+const replayLogEvery = 10 * time.Second
+
 // replayFlags is what the command was told.
 type replayFlags struct {
 	from    where
@@ -238,9 +241,15 @@ func (a *app) runReplay(ctx context.Context, o *replay.Options, reader *archive.
 		bar.ChangeMax64(max(total, 1))
 		_ = bar.Set64(done)
 	}
-	shown := time.Time{}
+	shown := time.Now()
 	o.Sent = func(r replay.Result) {
-		if time.Since(shown) > 100*time.Millisecond {
+		switch {
+		case !isTerminal(a.stderr):
+			if time.Since(shown) > replayLogEvery {
+				shown = time.Now()
+				o.Log.Info().Uint64("published", r.Published).Uint64("there_already", r.Already).Time("stream_time", r.Last).Msg("replaying")
+			}
+		case time.Since(shown) > 100*time.Millisecond:
 			shown = time.Now()
 			bar.Describe(fmt.Sprintf("published %s, there already %s, bytes read", count(r.Published), count(r.Already)))
 		}

@@ -156,6 +156,8 @@ func (f *following) follow(s *Series, at *followed) error {
 				break
 			}
 		}
+	} else if c.ofAnother(w) {
+		return c.ctx.Err()
 	} else if wanted, err := c.seek(w); err != nil {
 		return err
 	} else if !wanted {

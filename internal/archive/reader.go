@@ -111,11 +111,24 @@ func growing() func() int64 {
 // forwards reads a series from the first frame on that can hold what is wanted.
 func (c *reading) forwards(s *Series) error {
 	w := c.walker(s)
+	if c.ofAnother(w) {
+		return c.ctx.Err()
+	}
 	wanted, err := c.seek(w)
 	if err != nil || !wanted {
 		return err
 	}
 	return c.walk(w)
+}
+
+// ofAnother reports whether the series is for certain of another stream than the
+// one that is wanted.
+func (c *reading) ofAnother(w *walker) bool {
+	if c.sel.Source == "" {
+		return false
+	}
+	h := c.firstHeader(w, &w.series.Segments[0])
+	return h != nil && h.Content.Source != c.sel.Source
 }
 
 func (c *reading) walk(w *walker) error {

@@ -40,6 +40,9 @@ func (c *reading) newest(series []Series) error {
 // cannot matter to the newest records.
 func (c *reading) backwards(s *Series, newest *newestRecords) error {
 	found := newest.added
+	if c.ofAnother(c.walker(s)) {
+		return c.ctx.Err()
+	}
 	for i := len(s.Segments) - 1; i >= 0; i-- {
 		seg := &s.Segments[i]
 		end := int64(0) // of what was not read yet; 0: the object's

@@ -271,6 +271,9 @@ func (r *replay) step(ctx context.Context) error {
 		f := r.queue[r.sent]
 		r.guard(f)
 		ack, err := r.o.JS.PublishMsgAsync(f.m, jetstream.WithRetryAttempts(0))
+		if err != nil && r.sent > 0 {
+			break // those that were sent first: it concerns this one, or all
+		}
 		if err != nil {
 			return r.trouble(ctx, err)
 		}

@@ -478,6 +478,16 @@ func TestReplaySaysWhatIsWrong(t *testing.T) {
 	if _, err := Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "does not take") {
 		t.Errorf("a subject that is not the stream's: %v", err)
 	}
+	// One that is too large for the server, behind some that are not.
+	large := sampleEvents(5)
+	large[3].Data = make([]byte, 2<<20)
+	if err := js.DeleteStream(t.Context(), "T"); err != nil {
+		t.Fatal(err)
+	}
+	newTarget(t, js, nil)
+	if r, err := Run(t.Context(), options(t, js, large)); err == nil || r.Published != 3 || !strings.Contains(err.Error(), "sequence 10 ") || !strings.Contains(err.Error(), "max_payload") {
+		t.Errorf("a large event: %+v %v", r, err)
+	}
 	damage := &archive.DamageError{Finding: archive.Finding{Key: "k", What: "broken"}}
 	o = options(t, js, events)
 	whole := o.Events
@@ -492,7 +502,7 @@ func TestReplaySaysWhatIsWrong(t *testing.T) {
 		}
 	}
 	var met *archive.DamageError
-	if r, err := Run(t.Context(), o); !errors.As(err, &met) || r.Already != 2 {
+	if r, err := Run(t.Context(), o); !errors.As(err, &met) || r.Selected != 2 {
 		t.Errorf("damage: %+v %v", r, err)
 	}
 }
