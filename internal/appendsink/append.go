@@ -228,7 +228,7 @@ func (s *series) passOver(b *batch, i int) {
 		l.Data = line[:len(line)-1] // a raw line never had subject or headers
 	}
 	s.log.Warn().Uint64("sequence", b.seqs[i]).Msg("event was overtaken by another writer; it goes to the dead letters")
-	s.set.addOvertaken(&l.Event, b.spec.Route, b.slots[i])
+	s.set.addOvertaken(&l.Event, b.spec, b.slots[i])
 }
 
 // mustRoll says why b may not go into the present segment, "" if it may.

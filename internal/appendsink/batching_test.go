@@ -330,7 +330,7 @@ func TestPoisonIsNotTaken(t *testing.T) {
 		if !errors.As(err, &poison) {
 			t.Fatalf("Add: %v, want a PoisonError", err)
 		}
-		if err := set.AddDead(ctx, &bad, poison.Reason, "r", 2); err != nil {
+		if err := set.AddDead(ctx, 1, &bad, poison.Reason, "r", 2); err != nil {
 			t.Fatal(err)
 		}
 		add(t, l, set, ctx, 3, 3)

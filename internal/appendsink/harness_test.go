@@ -282,7 +282,7 @@ func (l *lane) newSet() *Set {
 	dead := &Spec{Series: "_ossuary/dead/S/0", Route: "dead", Flush: Flush{Size: 1000, Events: 10, Linger: time.Millisecond}}
 	return NewSet(Options{Archive: "a", Source: "S", Lane: "0", Prefix: "p/", Stream: l.stream, Store: l.store, Ledger: l.ledger,
 		LedgerInterval: 20 * time.Millisecond, Budget: l.w.budget, Appends: semaphore.NewWeighted(4), OpenSeries: l.w.open,
-		Dead: func() *Spec { return dead }, RouteRoll: func(string) Roll { return l.spec("").Roll },
+		Dead: func(int) *Spec { return dead }, RouteRoll: func(string) Roll { return l.spec("").Roll },
 		Confirm: l.confirm, Forget: func(uint64) {}, Floor: l.advance, Metrics: &l.w.m, Log: l.w.log})
 }
 

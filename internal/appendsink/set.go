@@ -235,29 +235,30 @@ func (t *Set) Add(ctx context.Context, spec *Spec, e *event.Event, slot uint64) 
 	return t.add(ctx, spec, e, slot, func(dst []byte) ([]byte, error) { return spec.Encoder.Append(dst, e) })
 }
 
-// AddDead hands over an event that cannot be archived under its route.
-func (t *Set) AddDead(ctx context.Context, e *event.Event, reason, route string, slot uint64) error {
+// AddDead hands over an event that cannot be archived under its route, by the
+// layout of that number.
+func (t *Set) AddDead(ctx context.Context, layout int, e *event.Event, reason, route string, slot uint64) error {
 	t.m.DeadLetters.Add(1)
 	t.log.Warn().Uint64("sequence", e.Sequence).Str("subject", e.Subject).Str("route", route).Str("reason", reason).
 		Msg("event goes to the dead letters")
-	return t.add(ctx, t.opt.Dead(), e, slot, func(dst []byte) ([]byte, error) {
+	return t.add(ctx, t.opt.Dead(layout), e, slot, func(dst []byte) ([]byte, error) {
 		return event.AppendDeadLetter(dst, e, reason, route), nil
 	})
 }
 
 // addOvertaken is AddDead for a worker: it never waits for memory, since the
 // worker holds some itself. The event keeps its slot.
-func (t *Set) addOvertaken(e *event.Event, route string, slot uint64) {
+func (t *Set) addOvertaken(e *event.Event, spec *Spec, slot uint64) {
 	t.m.Overtaken.Add(1)
 	t.m.DeadLetters.Add(1)
-	sp := *t.opt.Dead()
+	sp := *t.opt.Dead(spec.Layout)
 	sp.Series += overtakenDir + strconv.FormatUint(e.Sequence, 10)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := t.open(&sp)
 	_, _ = t.fill(s, &sp, e, slot, func(dst []byte) ([]byte, error) {
 		return event.AppendDeadLetter(dst, e, "overtaken: another writer archived later events of its series without it, "+
-			"since it was gone from the stream by then", route), nil
+			"since it was gone from the stream by then", spec.Route), nil
 	})
 }
 

@@ -118,7 +118,7 @@ type Options struct {
 	OpenSeries            int                 // series kept in memory; 0: 10,000
 	Level                 int                 // compression level; 0: the codec's default
 
-	Dead      func() *Spec            // the lane's dead-letter series
+	Dead      func(layout int) *Spec  // the lane's dead-letter series; called from any goroutine
 	RouteRoll func(route string) Roll // for the sweep of series known from the ledger only
 
 	Confirm func(slots []uint64) // the events of these slots are in the archive; must not call back into the Set

@@ -368,6 +368,19 @@ func TestLegal(t *testing.T) {
 		{"bytes that are no line in the control log", func(t testing.TB, b *builder) {
 			b.st.AppendRaw(b.controlKey(), []byte("garbage\n"))
 		}, "they are no line of it"},
+		{"an overtaken event", func(t testing.TB, b *builder) {
+			b.open("_ossuary/dead/ORDERS/0/overtaken/61").put(61)
+			b.tally(61, 61, 1)
+		}, ""},
+		{"dead letters of a writer that did not name their layout", func(t testing.TB, b *builder) {
+			w := b.open("_ossuary/dead/ORDERS/0")
+			old := b.state.Layouts
+			b.state.Layouts = nil
+			w.put(61)
+			b.state.Layouts = old
+			b.tally(61, 61, 1)
+		}, ""},
+		{"the redrive log", func(t testing.TB, b *builder) { b.st.AppendRaw("a/_ossuary/redrive/ORDERS.jsonl", []byte("{}\n")) }, ""},
 		{"a strange object", func(t testing.TB, b *builder) { b.st.Put("a/readme.txt", []byte("x")) }, "not an object of this archive"},
 		{"a sealed end", func(t testing.TB, b *builder) { b.open("orders/eu").seal() }, ""},
 		{"events above the last floor", func(t testing.TB, b *builder) { b.open("orders/eu").put(61, 63) }, "cannot be proven yet"},

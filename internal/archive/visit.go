@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/RoaringBitmap/roaring/v2/roaring64"
@@ -153,7 +155,8 @@ func (sv *seriesVisitor) describe(f *event.Frame) error {
 		sv.at(position, "", "a frame in %s form in an object named .%s", c.Format, sv.seg.Ext)
 	}
 	if sv.series.Dead() {
-		if want := deadDir + router.Escape(c.Source) + "/" + c.Lane; want != sv.series.Name {
+		want := deadDir + router.Escape(c.Source) + "/" + c.Lane
+		if rest, below := strings.CutPrefix(sv.series.Name, want+overtakenDir); want != sv.series.Name && !(below && isNumber(rest)) {
 			sv.at(position, "", "dead letters of source %q, lane %q do not belong here but in %s", c.Source, c.Lane, want)
 		}
 	}
@@ -162,14 +165,17 @@ func (sv *seriesVisitor) describe(f *event.Frame) error {
 	}
 	// The line of the control log that allows the frame was written before it:
 	// what is not known yet is there now.
+	layout := func(sequence uint64) bool {
+		n := sv.history.layoutAt(c.Stream.Incarnation, sequence)
+		return n == c.Layout || c.Layout == 0 && sv.series.Dead() // early writers did not say it of dead letters
+	}
 	known := func() bool {
 		if sv.history = sv.v.control.source(c.Source); sv.history == nil {
 			return false
 		}
 		_, ok := sv.history.stream(c.Stream.Incarnation)
 		return ok && sv.history.granted(c.Stream.Incarnation, c.Last) &&
-			sv.history.layoutAt(c.Stream.Incarnation, c.First) == c.Layout &&
-			sv.history.layoutAt(c.Stream.Incarnation, c.Last) == c.Layout
+			layout(c.First) && layout(c.Last)
 	}
 	if !known() {
 		if err := sv.v.control.refresh(sv.ctx); err != nil {
@@ -284,6 +290,11 @@ func (sv *seriesVisitor) release() {
 	if sv.notJSON > 0 {
 		sv.note(sv.w.finding("", 0, fmt.Sprintf("%d events of routes with `payload: json` hold data that is not valid JSON", sv.notJSON), ""))
 	}
+}
+
+func isNumber(s string) bool {
+	_, err := strconv.ParseUint(s, 10, 64)
+	return err == nil
 }
 
 // lineCheck routes the events of one frame again.

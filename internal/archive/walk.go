@@ -17,8 +17,13 @@ const (
 	controlDir = "_ossuary/control/"
 	layoutDir  = "_ossuary/layout/"
 	deadDir    = "_ossuary/dead/"
-	checkDir   = "_ossuary/check/" // what `consumer check` tried its permissions on
+	checkDir   = "_ossuary/check/"   // what `consumer check` tried its permissions on
+	redriveDir = "_ossuary/redrive/" // which dead letters were sent again, see package redrive
 )
+
+// overtakenDir, below a lane's dead letters, has a series for each event that was
+// overtaken, named by its sequence.
+const overtakenDir = "/overtaken/"
 
 // Segment is one appendable object of a series, as the listing showed it.
 type Segment struct {
@@ -82,7 +87,7 @@ func listBelow(ctx context.Context, st store, prefix, below string) (*Inventory,
 		case strings.HasPrefix(rest, layoutDir):
 			inv.Layouts = append(inv.Layouts, e)
 			return nil
-		case strings.HasPrefix(rest, checkDir):
+		case strings.HasPrefix(rest, checkDir), strings.HasPrefix(rest, redriveDir):
 			return nil
 		}
 		name, number, ext, ok := event.ParseKey(prefix, e.Key)

@@ -65,16 +65,15 @@ func (s *Service) newLane(source *config.Source, layout router.Layout, name stri
 		tracer = s.tracing
 	}
 	newSink := func(o intake.SinkOptions) (intake.Sink, error) {
-		sp, err := newSpecs(s.cfg, source)
+		sp, err := newSpecs(s.cfg, source, deadSeries)
 		if err != nil {
 			return nil, err
 		}
-		dead := sp.dead(deadSeries)
 		set := appendsink.NewSet(appendsink.Options{
 			Archive: s.cfg.Archive.Name, Source: source.Stream, Lane: name, Prefix: s.cfg.OSS.Prefix,
 			Stream: o.Stream, Store: s.store, Ledger: s.ledger, LedgerInterval: s.cfg.Ledger.Interval,
 			Budget: s.budget, Appends: appends, OpenSeries: s.cfg.Limits.OpenSeries,
-			Dead:      func() *appendsink.Spec { return dead },
+			Dead:      sp.dead,
 			RouteRoll: func(route string) appendsink.Roll { return sp.timing(route).roll },
 			Confirm:   o.Confirm, Forget: o.Forget,
 			Floor:   func() uint64 { return l.intake.Status().Floor },

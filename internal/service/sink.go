@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 
@@ -30,7 +31,7 @@ func (s *sink) Put(ctx context.Context, layout int, t router.Target, e *event.Ev
 			name = t.Route.Name
 		}
 		s.deadLetter(slot)
-		return s.set.AddDead(ctx, e, t.Poison, name, slot)
+		return s.set.AddDead(ctx, layout, e, t.Poison, name, slot)
 	}
 	spec, err := s.specs.of(layout, t)
 	if err != nil {
@@ -40,7 +41,7 @@ func (s *sink) Put(ctx context.Context, layout int, t router.Target, e *event.Ev
 	var poison *event.PoisonError
 	if errors.As(err, &poison) {
 		s.deadLetter(slot)
-		return s.set.AddDead(ctx, e, poison.Reason, spec.Route, slot)
+		return s.set.AddDead(ctx, layout, e, poison.Reason, spec.Route, slot)
 	}
 	return err
 }
@@ -64,6 +65,10 @@ type specs struct {
 	defaults timing
 	create   *creates
 	cache    *simplelru.LRU[specKey, *appendsink.Spec]
+
+	deadSeries string
+	mu         sync.Mutex
+	deads      map[int]*appendsink.Spec // by layout; guarded by mu
 }
 
 type timing struct {
@@ -76,7 +81,7 @@ type specKey struct {
 	route, series string
 }
 
-func newSpecs(cfg *config.Config, source *config.Source) (*specs, error) {
+func newSpecs(cfg *config.Config, source *config.Source, deadSeries string) (*specs, error) {
 	cache, err := simplelru.NewLRU[specKey, *appendsink.Spec](max(1024, cfg.Limits.OpenSeries), nil)
 	if err != nil {
 		return nil, fmt.Errorf("caching series: %w", err)
@@ -86,6 +91,9 @@ func newSpecs(cfg *config.Config, source *config.Source) (*specs, error) {
 		defaults: timingOf(cfg.Defaults.Flush, cfg.Defaults.Roll),
 		create:   newCreates(cfg, source),
 		cache:    cache,
+
+		deadSeries: deadSeries,
+		deads:      map[int]*appendsink.Spec{},
 	}
 	for _, r := range source.Routes {
 		s.rules[r.Name] = timingOf(r.Flush, r.Roll)
@@ -142,10 +150,18 @@ func (s *specs) build(layout int, t router.Target) (*appendsink.Spec, error) {
 	return spec, nil
 }
 
-// dead is the specification of a lane's dead letters.
-func (s *specs) dead(series string) *appendsink.Spec {
-	return &appendsink.Spec{
-		Series: series, Codec: event.Gzip,
-		Flush: s.defaults.flush, Roll: s.defaults.roll, Create: s.create.of("", event.Envelope, event.Gzip),
+// dead is the specification of a lane's dead letters of one layout. Unlike the
+// others it is asked for by the sinks' workers too.
+func (s *specs) dead(layout int) *appendsink.Spec {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	spec := s.deads[layout]
+	if spec == nil {
+		spec = &appendsink.Spec{
+			Series: s.deadSeries, Codec: event.Gzip, Layout: layout,
+			Flush: s.defaults.flush, Roll: s.defaults.roll, Create: s.create.of("", event.Envelope, event.Gzip),
+		}
+		s.deads[layout] = spec
 	}
+	return spec
 }

@@ -94,7 +94,7 @@ func (tw *twin) newActor(w, n uint8, known map[string]ledger.TailEntry) *actor {
 		Store:          a,
 		LedgerInterval: ledgerEvery,
 		Budget:         a.budget, Appends: a.turn, Level: 1,
-		Dead:    func() *appendsink.Spec { return letters },
+		Dead:    func(int) *appendsink.Spec { return letters },
 		Confirm: func(slots []uint64) { tw.confirm(a, slots) },
 		Forget:  func(slot uint64) { tw.fault("W%d lets event %d go", w, slot) },
 		Floor:   a.floorNow, Metrics: &a.m, Log: zerolog.Nop()}
