@@ -55,7 +55,7 @@ Exit status: 0 good, 1 found something wrong, 2 used wrongly or could not run.`,
 	})
 	root.AddCommand(
 		a.runCommand(), a.demoCommand(), a.checkCommand(), a.routeCommand(),
-		a.verifyCommand(), a.catCommand(), a.replayCommand(), a.ledgerCommand(),
+		a.verifyCommand(), a.catCommand(), a.replayCommand(), a.deadLettersCommand(), a.ledgerCommand(),
 		a.emulatorCommand(), a.healthCommand(), a.statusCommand(), a.versionCommand(),
 	)
 	return root

@@ -104,7 +104,7 @@ type Log struct {
 }
 
 // OpenLog reads the log of a source, which need not exist. prefix stands before
-// every key of the archive.
+// every key of the archive. archive may be "" for a reader that does not know.
 func OpenLog(ctx context.Context, s store, archive, prefix, source, writer string) (*Log, error) {
 	l := &Log{store: s, key: prefix + "_ossuary/redrive/" + source + ".jsonl", archive: archive, source: source, writer: writer,
 		letters: map[Name]State{}}
@@ -251,7 +251,7 @@ func (l *Log) lines(p []byte, id string) (own bool, err error) {
 			case head.Version > Version:
 				return own, fmt.Errorf("%w: a line of version %d at position %d, this program knows %d; use that version", ErrNewer, head.Version, at, Version)
 			case json.Unmarshal(line, &e) != nil || e.ID == "":
-			case e.Archive != l.archive || e.Source != l.source:
+			case l.archive != "" && e.Archive != l.archive || e.Source != l.source:
 				return own, fmt.Errorf("a line of archive %q, source %q at position %d; give each archive a prefix of its own", e.Archive, e.Source, at)
 			default:
 				l.take(&e)
