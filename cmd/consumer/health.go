@@ -61,39 +61,19 @@ func (a *app) askStore(ctx context.Context, url string) error {
 	return nil
 }
 
-func (a *app) statusCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "status",
-		Short: "Print what the running service does, as JSON",
-		Args:  cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			return a.ask(c.Context(), "/status")
-		},
-	}
-}
-
 // ask prints what the running service answers.
 func (a *app) ask(ctx context.Context, path string) error {
 	cfg, err := config.Load(a.configFile)
 	if err != nil {
 		return err
 	}
-	if cfg.HTTP.Listen == "" {
-		return errors.New("http.listen is empty, so the service cannot be asked; set it, to 127.0.0.1:8080 for example")
-	}
-	host, port, err := net.SplitHostPort(cfg.HTTP.Listen)
+	url, err := serviceURL(cfg)
 	if err != nil {
-		return fmt.Errorf("http.listen %q: %w; use host:port", cfg.HTTP.Listen, err)
-	}
-	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "127.0.0.1"
-		if ip != nil && ip.To4() == nil {
-			host = "::1"
-		}
+		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+net.JoinHostPort(host, port)+path, http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+path, http.NoBody)
 	if err != nil {
 		return fmt.Errorf("http.listen %q: %w", cfg.HTTP.Listen, err)
 	}
@@ -113,4 +93,22 @@ func (a *app) ask(ctx context.Context, path string) error {
 		return errFound
 	}
 	return nil
+}
+
+// serviceURL is where the running service can be asked.
+func serviceURL(cfg *config.Config) (string, error) {
+	if cfg.HTTP.Listen == "" {
+		return "", errors.New("http.listen is empty, so the service cannot be asked; set it, to 127.0.0.1:8080 for example")
+	}
+	host, port, err := net.SplitHostPort(cfg.HTTP.Listen)
+	if err != nil {
+		return "", fmt.Errorf("http.listen %q: %w; use host:port", cfg.HTTP.Listen, err)
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+		if ip != nil && ip.To4() == nil {
+			host = "::1"
+		}
+	}
+	return "http://" + net.JoinHostPort(host, port), nil
 }

@@ -361,7 +361,10 @@ func (s *series) broke(why string) {
 	}
 }
 
-func (s *series) checkpoint() { s.set.point.note(s.name, s.tail.entry(s.route)) }
+func (s *series) checkpoint() {
+	s.set.point.note(s.name, s.tail.entry(s.route))
+	s.progressed()
+}
 
 // How long a series waits between tries. A store that does not answer well is
 // tried again soon; one that refuses us needs a person, and gets a try a minute.
@@ -385,6 +388,7 @@ func newPatience() *patience {
 
 // wait waits for the next pass, and says why where operators look.
 func (s *series) wait(ctx context.Context, st *stall, p *patience) error {
+	s.troubled(st.err)
 	d := p.doubt.Next()
 	var oe *object.Error
 	switch {

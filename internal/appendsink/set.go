@@ -84,6 +84,7 @@ type series struct {
 	b         *batch // in the worker's hand
 	newest    uint64 // sequence of the newest event
 	unsure    bool   // frames were compared since the tail was proven
+	seen      seen   // for people
 
 	// owned by the worker
 	tail    *tail

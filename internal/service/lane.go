@@ -127,13 +127,17 @@ func (l *lane) stalled(now time.Time, patience time.Duration) time.Time {
 
 // held are the series of the present epoch that the store refuses.
 func (l *lane) held() []appendsink.Hold {
-	l.mu.Lock()
-	set := l.set
-	l.mu.Unlock()
-	if set == nil {
-		return nil
+	if set := l.sinks(); set != nil {
+		return set.Held()
 	}
-	return set.Held()
+	return nil
+}
+
+// sinks is the set of the present epoch, nil before the first.
+func (l *lane) sinks() *appendsink.Set {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.set
 }
 
 func (l *lane) broke(key, reason string) {

@@ -12,16 +12,26 @@ import (
 
 // Status is what a running service does at one moment.
 type Status struct {
+	From     string       `json:"from"` // instance, or ledger: what was written down by one that does not answer
 	Archive  string       `json:"archive"`
-	Owner    string       `json:"owner"`
+	Owner    string       `json:"owner,omitempty"`
 	Build    Build        `json:"build"`
-	Started  time.Time    `json:"started"`
+	Started  time.Time    `json:"started,omitzero"`
 	Draining bool         `json:"draining"`
 	NATS     Server       `json:"nats"`
 	OSS      Bucket       `json:"oss"`
 	Memory   Memory       `json:"memory"`
 	Lanes    []LaneStatus `json:"lanes"`
 }
+
+// Where a Status comes from.
+const (
+	FromInstance = "instance"
+	FromLedger   = "ledger"
+)
+
+// maxSeries bounds the series of a lane in a status.
+const maxSeries = 100
 
 // Server is the NATS server that the service is connected to.
 type Server struct {
@@ -47,29 +57,36 @@ type Memory struct {
 // LaneStatus is one lane, with what this process has done for it.
 type LaneStatus struct {
 	intake.Status
-	Archived   int64             `json:"archived"`    // events in confirmed appends
-	Appends    int64             `json:"appends"`     // confirmed
-	Bytes      int64             `json:"bytes"`       // stored by them
-	OpenSeries int64             `json:"open_series"` // in memory
-	Held       []appendsink.Hold `json:"held,omitempty"`
-	Broken     []BrokenSegment   `json:"broken,omitempty"` // the last ones since the process began
+	Archived   int64 `json:"archived"`    // events in confirmed appends
+	Appends    int64 `json:"appends"`     // confirmed
+	Bytes      int64 `json:"bytes"`       // stored by them
+	OpenSeries int64 `json:"open_series"` // in memory; of a ledger, in it
+	// The newest of them, those in trouble first.
+	Series  []appendsink.Progress `json:"series,omitempty"`
+	Updated time.Time             `json:"updated,omitzero"` // of a ledger: when the lane's owner last wrote
+	Held    []appendsink.Hold     `json:"held,omitempty"`
+	Broken  []BrokenSegment       `json:"broken,omitempty"` // the last ones since the process began
 }
 
 // Report is the service at this moment.
 func (s *Service) Report() Status {
 	used, held := s.budget.Used()
 	st := Status{
-		Archive: s.cfg.Archive.Name, Owner: s.owner, Build: ReadBuild(), Started: s.started, Draining: s.isDraining(),
+		From: FromInstance, Archive: s.cfg.Archive.Name, Owner: s.owner, Build: ReadBuild(), Started: s.started, Draining: s.isDraining(),
 		NATS:   Server{URL: s.nc.ConnectedUrlRedacted(), Version: s.nc.ConnectedServerVersion(), Connected: s.nc.IsConnected()},
 		OSS:    Bucket{Endpoint: s.cfg.OSS.Endpoint, Bucket: s.cfg.OSS.Bucket, Prefix: s.cfg.OSS.Prefix},
 		Memory: Memory{Limit: s.budget.Limit(), Used: used, Held: held},
 	}
 	for _, l := range s.lanes {
 		m := l.sinkMetrics
-		st.Lanes = append(st.Lanes, LaneStatus{
+		ls := LaneStatus{
 			Status: l.intake.Status(), Held: l.held(), Broken: l.left(),
 			Archived: m.Events.Load(), Appends: m.Appends.Load(), Bytes: m.Bytes.Load(), OpenSeries: m.OpenSeries.Load(),
-		})
+		}
+		if set := l.sinks(); set != nil {
+			ls.Series, _ = set.Progress(maxSeries)
+		}
+		st.Lanes = append(st.Lanes, ls)
 	}
 	return st
 }

@@ -1,0 +1,92 @@
+package appendsink
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"time"
+)
+
+// rateOver is the time over which a series' rate is taken.
+const rateOver = 30 * time.Second
+
+// Progress is what an open series does, for people.
+type Progress struct {
+	Series   string    `json:"series"`
+	Route    string    `json:"route,omitempty"`
+	Key      string    `json:"key"` // of its segment
+	Segment  int       `json:"segment"`
+	Position int64     `json:"position"`
+	Last     uint64    `json:"last"`    // sequence
+	Written  time.Time `json:"written"` // when something was last appended to it, or found in it
+	Rate     float64   `json:"rate"`    // events archived per second, over some half a minute
+	Waiting  int64     `json:"waiting"` // bytes of events that wait
+
+	Held    string    `json:"held,omitempty"` // why it is
+	LastErr string    `json:"last_error,omitempty"`
+	ErrTime time.Time `json:"last_error_time,omitzero"`
+}
+
+// seen is what Progress is made of; guarded by set.mu.
+type seen struct {
+	Progress
+	events uint64 // in the segment
+	rate   float64
+}
+
+// progressed remembers how far the worker is.
+func (s *series) progressed() {
+	n, now := s.tail, time.Now()
+	s.set.mu.Lock()
+	defer s.set.mu.Unlock()
+	p := &s.seen
+	archived := n.events
+	if p.Key == n.key && p.events <= n.events {
+		archived -= p.events
+	}
+	// What a tail from the ledger has is not of now.
+	if p.Key == "" {
+		archived = 0
+		if s.b != nil {
+			archived = uint64(s.b.len())
+		}
+	}
+	p.rate = decayed(p.rate, now.Sub(p.Written)) + float64(archived)/rateOver.Seconds()
+	p.Route, p.Key, p.Segment, p.Position, p.Last, p.Written, p.events = s.route, n.key, n.chain.Segment, n.position, n.chain.Last, now.UTC(), n.events
+}
+
+// troubled remembers why the worker has to wait.
+func (s *series) troubled(err error) {
+	s.set.mu.Lock()
+	defer s.set.mu.Unlock()
+	s.seen.LastErr, s.seen.ErrTime = clip(err.Error()), time.Now().UTC()
+}
+
+func decayed(rate float64, by time.Duration) float64 {
+	return rate * math.Exp(-by.Seconds()/rateOver.Seconds())
+}
+
+// Progress tells of at most so many of the open series, those in trouble first and
+// then those that were written to last, and how many there are.
+func (t *Set) Progress(most int) ([]Progress, int) {
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := make([]Progress, 0, len(t.series))
+	for _, s := range t.series {
+		p := s.seen.Progress
+		p.Series, p.Waiting = s.name, s.waiting
+		p.Rate = decayed(s.seen.rate, now.Sub(p.Written))
+		if s.hold != nil {
+			p.Held = s.hold.Reason
+		}
+		if p.Route == "" && s.spec != nil {
+			p.Route = s.spec.Route
+		}
+		out = append(out, p)
+	}
+	slices.SortFunc(out, func(a, b Progress) int {
+		return cmp.Or(cmp.Compare(b.Held, a.Held), b.Written.Compare(a.Written), cmp.Compare(a.Series, b.Series))
+	})
+	return out[:min(most, len(out))], len(t.series)
+}
