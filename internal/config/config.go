@@ -37,12 +37,14 @@ type Archive struct {
 	Name string `yaml:"name"` // [A-Za-z0-9_-]{1,64}
 }
 
-// NATS says how to connect.
+// NATS says how to connect. What is not set here is taken from the context, if one
+// is named.
 type NATS struct {
-	URLs         []string `yaml:"url"`
-	Name         string   `yaml:"name"`  // connection name
-	Creds        string   `yaml:"creds"` // path of a .creds file
-	NKey         string   `yaml:"nkey"`  // path of an nkey seed file
+	Context      string   `yaml:"context"` // of the nats CLI: a name, or the path of its .json file
+	URLs         []string `yaml:"url"`     // one server, or several of a cluster
+	Name         string   `yaml:"name"`    // of the connection
+	Creds        string   `yaml:"creds"`   // path of a .creds file
+	NKey         string   `yaml:"nkey"`    // path of an nkey seed file
 	User         string   `yaml:"user"`
 	Password     string   `yaml:"password" secret:"true"`
 	PasswordFile string   `yaml:"password_file"`
@@ -50,13 +52,16 @@ type NATS struct {
 	TokenFile    string   `yaml:"token_file"`
 	TLS          TLS      `yaml:"tls"`
 	Domain       string   `yaml:"jetstream_domain"`
+	APIPrefix    string   `yaml:"jetstream_api_prefix"` // instead of $JS.API, where another account's JetStream is imported
+	InboxPrefix  string   `yaml:"inbox_prefix"`         // instead of _INBOX
 }
 
-// TLS holds paths of PEM files.
+// TLS holds paths of PEM files. They are read again for every new connection.
 type TLS struct {
-	CA   string `yaml:"ca"`
-	Cert string `yaml:"cert"`
-	Key  string `yaml:"key"`
+	CA    string `yaml:"ca"`   // authorities to trust instead of the system's
+	Cert  string `yaml:"cert"` // our own certificate, where the server wants one
+	Key   string `yaml:"key"`
+	First bool   `yaml:"first"` // the server starts with the handshake (handshake_first)
 }
 
 // OSS says where the objects go. Without keys the environment is asked for them.

@@ -94,7 +94,7 @@ func (c *Config) complete() {
 	if c.Embedded.Enabled {
 		c.completeEmbedded()
 	}
-	if len(c.NATS.URLs) == 0 {
+	if len(c.NATS.URLs) == 0 && c.NATS.Context == "" {
 		c.NATS.URLs = []string{"nats://127.0.0.1:4222"}
 	}
 	var urls []string

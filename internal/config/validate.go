@@ -88,16 +88,23 @@ func (v *validator) all() {
 
 func (v *validator) nats() {
 	n := v.config.NATS
-	for _, u := range n.URLs {
+	for i, u := range n.URLs {
+		at := fmt.Sprintf("nats.url[%d]", i)
 		p, err := url.Parse(u)
 		if err != nil {
 			// The error would quote the address with its password.
-			v.bad("nats.url", "this is no address of a server", "write it as nats://host:4222")
+			v.bad(at, "this is no address of a server", "write it as nats://host:4222")
 			continue
 		}
 		if !slices.Contains([]string{"nats", "tls", "ws", "wss"}, p.Scheme) || p.Host == "" {
-			v.bad("nats.url", fmt.Sprintf("%q is no address of a server", p.Redacted()), "write it as nats://host:4222")
+			v.bad(at, fmt.Sprintf("%q is no address of a server", p.Redacted()), "write it as nats://host:4222")
 		}
+		if p.User != nil && n.Creds+n.NKey+n.User+n.Token+n.TokenFile != "" {
+			v.bad(at, "the address holds a login, and the settings name another", "keep one of them, best the setting")
+		}
+	}
+	if n.Context != "" && v.config.Embedded.Enabled {
+		v.bad("nats.context", "the embedded server needs none", "leave out nats.context, or embedded")
 	}
 	v.either("nats.password", n.Password, "nats.password_file", n.PasswordFile)
 	v.either("nats.token", n.Token, "nats.token_file", n.TokenFile)
@@ -115,6 +122,24 @@ func (v *validator) nats() {
 	}
 	if (n.TLS.Cert == "") != (n.TLS.Key == "") {
 		v.bad("nats.tls", "cert and key belong together", "set both, or neither")
+	}
+	if n.Domain != "" && n.APIPrefix != "" {
+		v.bad("nats.jetstream_api_prefix", "nats.jetstream_domain is set too", "keep one of the two: a domain is the prefix $JS.<domain>.API")
+	}
+	if strings.ContainsAny(n.Domain, " \t.*>") {
+		v.bad("nats.jetstream_domain", fmt.Sprintf("%q is no name of a domain", n.Domain), "write it as the server's configuration has it, without $JS. and .API")
+	}
+	v.prefix("nats.jetstream_api_prefix", n.APIPrefix, "JS.hub.API")
+	v.prefix("nats.inbox_prefix", n.InboxPrefix, "_INBOX_ossuary")
+}
+
+// prefix is one that subjects begin with.
+func (v *validator) prefix(path, value, example string) {
+	if value == "" {
+		return
+	}
+	if err := router.CheckFilter(strings.TrimSuffix(value, ".")); err != nil || strings.ContainsAny(value, "*>") {
+		v.bad(path, fmt.Sprintf("%q does not begin a subject", value), "write words with dots between them, as in "+example)
 	}
 }
 

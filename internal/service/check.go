@@ -58,7 +58,8 @@ func Check(ctx context.Context, cfg *config.Config, log zerolog.Logger) []Checke
 		}
 	}
 	c.store(ctx)
-	nc, js, err := ConnectNATS(ctx, cfg, log)
+	var d denials
+	nc, js, err := connectNATS(ctx, cfg, &d, log)
 	if err != nil {
 		c.problem("nats", err.Error(), "")
 		return c.found
@@ -69,6 +70,9 @@ func Check(ctx context.Context, cfg *config.Config, log zerolog.Logger) []Checke
 		c.source(ctx, js, i, layout)
 	}
 	c.ledger(ctx, js)
+	for _, x := range d.recent() {
+		c.warn("nats", x.String(), "")
+	}
 	return c.found
 }
 

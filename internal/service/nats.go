@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strconv"
 	"strings"
 	"time"
@@ -30,8 +31,16 @@ const minMajor, minMinor = 2, 10
 // ConnectNATS connects as the configuration says, and keeps on reconnecting once
 // it has been connected.
 func ConnectNATS(ctx context.Context, cfg *config.Config, log zerolog.Logger) (*nats.Conn, jetstream.JetStream, error) {
-	n := cfg.NATS
-	opts, err := natsOptions(n, log)
+	return connectNATS(ctx, cfg, new(denials), log)
+}
+
+// connectNATS notes in d what the server does not let us do.
+func connectNATS(ctx context.Context, cfg *config.Config, d *denials, log zerolog.Logger) (*nats.Conn, jetstream.JetStream, error) {
+	n, err := withContext(cfg.NATS)
+	if err != nil {
+		return nil, nil, err
+	}
+	opts, err := natsOptions(n, d, log)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -42,64 +51,9 @@ func ConnectNATS(ctx context.Context, cfg *config.Config, log zerolog.Logger) (*
 	js, err := openJetStream(ctx, nc, n)
 	if err != nil {
 		nc.Close()
-		return nil, nil, err
+		return nil, nil, d.explain(err)
 	}
 	return nc, js, nil
-}
-
-func natsOptions(n config.NATS, log zerolog.Logger) ([]nats.Option, error) {
-	name := n.Name
-	if name == "" {
-		name = "ossuary"
-	}
-	opts := []nats.Option{
-		nats.Name(name),
-		nats.Timeout(natsTimeout),
-		nats.MaxReconnects(-1),
-		nats.ReconnectWait(time.Second),
-		nats.ReconnectJitter(500*time.Millisecond, time.Second),
-		nats.ReconnectBufSize(-1), // an ack or a ledger write must fail now rather than arrive some day
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil {
-				log.Warn().Err(err).Msg("NATS connection lost")
-			}
-		}),
-		nats.ReconnectHandler(func(nc *nats.Conn) {
-			log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("NATS connection back")
-		}),
-		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
-			e := log.Warn().Err(err)
-			if sub != nil {
-				e = e.Str("subject", sub.Subject)
-			}
-			e.Msg("NATS reports an error")
-		}),
-	}
-	password, token, err := n.Secrets()
-	if err != nil {
-		return nil, err
-	}
-	switch {
-	case n.Creds != "":
-		opts = append(opts, nats.UserCredentials(n.Creds))
-	case n.NKey != "":
-		o, err := nats.NkeyOptionFromSeed(n.NKey)
-		if err != nil {
-			return nil, fmt.Errorf("nats.nkey %s: %w; name a file with an nkey seed (nk -gen user)", n.NKey, err)
-		}
-		opts = append(opts, o)
-	case n.User != "":
-		opts = append(opts, nats.UserInfo(n.User, password))
-	case token != "":
-		opts = append(opts, nats.Token(token))
-	}
-	if n.TLS.CA != "" {
-		opts = append(opts, nats.RootCAs(n.TLS.CA))
-	}
-	if n.TLS.Cert != "" {
-		opts = append(opts, nats.ClientCert(n.TLS.Cert, n.TLS.Key))
-	}
-	return opts, nil
 }
 
 // explainConnect says which setting keeps us from connecting, and what mends it.
@@ -110,12 +64,25 @@ func explainConnect(n config.NATS, err error) error {
 	case errors.Is(err, nats.ErrAuthorization), errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAuthRevoked),
 		errors.Is(err, nats.ErrNkeysNotSupported), errors.Is(err, nats.ErrNoUserCB):
 		mend = "the server refuses the credentials: correct " + credentialSetting(n)
-	case errors.Is(err, nats.ErrSecureConnRequired), errors.Is(err, nats.ErrSecureConnWanted), strings.Contains(err.Error(), "tls:"), strings.Contains(err.Error(), "x509:"):
-		mend = "correct nats.tls (ca, cert, key) or use a tls:// URL in nats.url"
+	case errors.Is(err, nats.ErrSecureConnRequired), errors.Is(err, nats.ErrSecureConnWanted), errors.Is(err, nats.ErrTLS),
+		strings.Contains(err.Error(), "tls:"), strings.Contains(err.Error(), "x509:"), strings.Contains(err.Error(), "root certificate"), fileOf(err) != "" && fileOf(err) != n.Creds:
+		mend = "correct nats.tls (ca, cert, key, first) or use a tls:// URL in nats.url"
 	case n.Creds != "" && strings.Contains(err.Error(), n.Creds):
 		mend = "correct nats.creds: it must name a readable .creds file"
 	}
+	if n.Context != "" {
+		mend += " (what is not set in the file comes from nats.context " + n.Context + ")"
+	}
 	return fmt.Errorf("nats.url %s: cannot connect: %w; %s", urls, err, mend)
+}
+
+// fileOf is the file that could not be read, if it was that.
+func fileOf(err error) string {
+	var e *fs.PathError
+	if errors.As(err, &e) {
+		return e.Path
+	}
+	return ""
 }
 
 // credentialSetting names the setting that identified us to the server.
@@ -159,11 +126,14 @@ func openJetStream(ctx context.Context, nc *nats.Conn, n config.NATS) (jetstream
 	}
 	opts := []jetstream.JetStreamOpt{jetstream.WithDefaultTimeout(jetStreamTimeout)}
 	js, err := jetstream.New(nc, opts...)
-	if n.Domain != "" {
+	switch {
+	case n.Domain != "":
 		js, err = jetstream.NewWithDomain(nc, n.Domain, opts...)
+	case n.APIPrefix != "":
+		js, err = jetstream.NewWithAPIPrefix(nc, n.APIPrefix, opts...)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("nats.jetstream_domain %q: %w", n.Domain, err)
+		return nil, fmt.Errorf("nats.jetstream_domain %q, nats.jetstream_api_prefix %q: %w", n.Domain, n.APIPrefix, err)
 	}
 	_, err = js.AccountInfo(ctx)
 	switch {
@@ -171,12 +141,14 @@ func openJetStream(ctx context.Context, nc *nats.Conn, n config.NATS) (jetstream
 		return js, nil
 	case n.Domain != "" && (errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled)):
 		return nil, fmt.Errorf("nats.jetstream_domain %q: nothing answers in this domain at %s: %w; correct it or leave it out", n.Domain, server, err)
+	case n.APIPrefix != "" && (errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled)):
+		return nil, fmt.Errorf("nats.jetstream_api_prefix %q: nothing answers to it at %s: %w; correct it, or import %s.> from the account that has the stream", n.APIPrefix, server, err, strings.TrimSuffix(n.APIPrefix, "."))
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, nats.ErrNoResponders):
 		return nil, fmt.Errorf("nats.url: the server at %s has no JetStream: %w; start it with -js or a jetstream block", server, err)
 	case errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
 		return nil, fmt.Errorf("nats.url: JetStream is not enabled for this account at %s: %w; enable it for the account, or correct %s", server, err, credentialSetting(n))
 	}
-	return nil, fmt.Errorf("nats.url: JetStream at %s does not answer: %w; grant the user publish on $JS.API.> and subscribe on _INBOX.>", server, err)
+	return nil, fmt.Errorf("nats.url: JetStream at %s does not answer: %w; docs/NATS.md lists what the user must be allowed to do", server, err)
 }
 
 // newEnough reports whether a server version like 2.10.27 or 2.12.0-RC.1 will

@@ -326,7 +326,7 @@ func (p *process) main() {
 }
 
 func (p *process) run() error {
-	opts, err := natsOptions(p.cfg.NATS, p.w.log)
+	opts, err := natsOptions(p.cfg.NATS, new(denials), p.w.log)
 	if err != nil {
 		return err
 	}

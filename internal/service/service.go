@@ -62,6 +62,7 @@ type Service struct {
 	local   *Local // nil without embedded servers
 	nc      *nats.Conn
 	js      jetstream.JetStream
+	denied  denials // what the NATS server does not let us do
 	store   bucket
 	ledger  *ledger.Ledger
 	budget  *appendsink.Budget
@@ -102,7 +103,7 @@ func Open(ctx context.Context, cfg *config.Config, log zerolog.Logger) (_ *Servi
 			return nil, err
 		}
 	}
-	if s.nc, s.js, err = ConnectNATS(ctx, cfg, log); err != nil {
+	if s.nc, s.js, err = connectNATS(ctx, cfg, &s.denied, log); err != nil {
 		return nil, err
 	}
 	store, err := openBucket(ctx, cfg, log)
@@ -127,7 +128,7 @@ func Open(ctx context.Context, cfg *config.Config, log zerolog.Logger) (_ *Servi
 	}
 	s.store = seen{bucket: store, metrics: s.metrics, tracing: s.tracing}
 	if err := s.openArchive(ctx, s.metrics.Lane); err != nil {
-		return nil, err
+		return nil, s.denied.explain(err)
 	}
 	s.metrics.Watch(s)
 	log.Info().Str("archive", cfg.Archive.Name).Str("owner", s.owner).

@@ -164,11 +164,11 @@ func (s *Service) NotReady() []telemetry.Reason {
 	return out
 }
 
-// Warnings implements telemetry's subject: segments that had to be left since the
-// process began. Archiving goes on in the next one, but what stood in them may be
+// Warnings implements telemetry's subject: what the NATS server does not let us
+// do, and segments that had to be left since the process began. Archiving goes on in the next one, but what stood in them may be
 // lost, and somebody else has written to the bucket or deleted from it.
 func (s *Service) Warnings() []telemetry.Reason {
-	var out []telemetry.Reason
+	out := s.denied.warnings()
 	for _, l := range s.lanes {
 		for _, b := range l.left() {
 			out = append(out, telemetry.Reason{What: "segment", Name: b.Key, Since: b.Since,
