@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,6 +31,7 @@ const (
 type denials struct {
 	mu   sync.Mutex
 	seen []denied // the oldest first
+	told func()   // called at each, if not nil
 }
 
 type denied struct {
@@ -48,11 +50,14 @@ func (d *denials) note(err error, log zerolog.Logger) bool {
 	}
 	now := time.Now().UTC()
 	x := denied{what: "publish to", subject: m[2], since: now, last: now}
-	if m[1] == "Subscription" || m[1] == "subscription" {
+	if strings.EqualFold(m[1], "subscription") {
 		x.what = "subscribe to"
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if d.told != nil {
+		defer d.told()
+	}
 	if i := slices.IndexFunc(d.seen, func(o denied) bool { return o.what == x.what && o.subject == x.subject }); i >= 0 {
 		d.seen[i].last = now
 		return true // logged already
@@ -63,6 +68,13 @@ func (d *denials) note(err error, log zerolog.Logger) bool {
 	d.seen = append(d.seen, x)
 	log.Error().Str("what", x.String()).Msg("NATS permissions")
 	return true
+}
+
+// tell has f called whenever something is denied; nil ends that.
+func (d *denials) tell(f func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.told = f
 }
 
 func (x denied) String() string {

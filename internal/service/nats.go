@@ -46,14 +46,39 @@ func connectNATS(ctx context.Context, cfg *config.Config, d *denials, log zerolo
 	}
 	nc, err := nats.Connect(strings.Join(n.URLs, ","), opts...)
 	if err != nil {
-		return nil, nil, explainConnect(n, err)
+		return nil, nil, explainConnect(n, tellingError(n, err, opts))
 	}
-	js, err := openJetStream(ctx, nc, n)
+	// A request that the server does not let through is just not answered.
+	first, cancel := context.WithCancel(ctx)
+	defer cancel()
+	d.tell(cancel)
+	js, err := openJetStream(first, nc, n)
+	d.tell(nil)
 	if err != nil {
 		nc.Close()
-		return nil, nil, d.explain(err)
+		if seen := d.recent(); len(seen) > 0 {
+			err = fmt.Errorf("nats.url %s: %s", nc.ConnectedUrlRedacted(), seen[0])
+		}
+		return nil, nil, err
 	}
 	return nc, js, nil
+}
+
+// tellingError asks each of several servers for itself: of all their errors the client
+// keeps the last, and a refused login tells more than a server that is down.
+func tellingError(n config.NATS, err error, opts []nats.Option) error {
+	if len(n.URLs) == 1 || !errors.Is(err, nats.ErrNoServers) {
+		return err
+	}
+	for _, u := range n.URLs {
+		nc, one := nats.Connect(u, opts...)
+		if one == nil {
+			nc.Close()
+		} else if !errors.Is(one, nats.ErrNoServers) {
+			return one
+		}
+	}
+	return err
 }
 
 // explainConnect says which setting keeps us from connecting, and what mends it.

@@ -7,8 +7,10 @@ import (
 	"testing"
 
 	"github.com/nats-io/nkeys"
+	"github.com/rs/zerolog"
 
 	"ossuary/internal/config"
+	"ossuary/internal/ossemu"
 )
 
 // Every way to log in, against a server that wants just that.
@@ -150,5 +152,55 @@ func TestNATSContext(t *testing.T) {
 	n, err := withContext(config.NATS{Context: "shop"})
 	if err != nil || len(n.URLs) != 2 || n.InboxPrefix != "_INBOX_shop" || n.Creds != filepath.Join(dir, "user.creds") {
 		t.Errorf("%+v, %v", n, err)
+	}
+}
+
+// The service archives what stands in another domain, and in another account.
+func TestNATSPrefixes(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name, conf     string
+		nats, producer config.NATS
+		wrong          func(*config.NATS)
+		words          []string
+	}{
+		{"inbox prefix", `authorization: {users: [
+				{user: ossuary, password: p, permissions: {subscribe: ["_INBOX_shop.>"]}}, {user: producer, password: p}]}`,
+			config.NATS{User: "ossuary", Password: "p", InboxPrefix: "_INBOX_shop."}, config.NATS{User: "producer", Password: "p"},
+			func(n *config.NATS) { n.InboxPrefix = "" }, []string{"may not subscribe to _INBOX."}},
+		{"domain", `jetstream: {store_dir: STORE, domain: hub}`,
+			config.NATS{Domain: "hub"}, config.NATS{},
+			func(n *config.NATS) { n.Domain = "hubb" }, []string{`nats.jetstream_domain "hubb"`, "correct it or leave it out"}},
+		{"API prefix", `accounts: {
+				HUB: {jetstream: enabled, users: [{user: producer, password: p}], exports: [
+					{service: "$JS.API.>", response_type: stream}, {service: "$KV.>"}, {service: "$JS.ACK.>"}, {service: "$JS.FC.>"}, {stream: "_INBOX_shop.>"}]}
+				SHOP: {users: [{user: ossuary, password: p}], imports: [
+					{service: {account: HUB, subject: "$JS.API.>"}, to: "JS.hub.API.>"}, {service: {account: HUB, subject: "$KV.>"}, to: "JS.hub.API.$KV.>"},
+					{service: {account: HUB, subject: "$JS.ACK.>"}}, {service: {account: HUB, subject: "$JS.FC.>"}}, {stream: {account: HUB, subject: "_INBOX_shop.>"}}]}}`,
+			config.NATS{User: "ossuary", Password: "p", APIPrefix: "JS.hub.API", InboxPrefix: "_INBOX_shop"}, config.NATS{User: "producer", Password: "p"},
+			func(n *config.NATS) { n.APIPrefix = "JS.hubb.API." }, []string{`nats.jetstream_api_prefix "JS.hubb.API."`, "import JS.hubb.API.>"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			url := natsServer(t, tc.conf).ClientURL()
+			tc.nats.URLs, tc.producer.URLs = []string{url}, []string{url}
+			cfg, _ := remote(t, ossemu.Options{}, nil)
+			cfg.NATS = tc.producer
+			nc, js, err := ConnectNATS(t.Context(), cfg, zerolog.Nop())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer nc.Close()
+			cfg.NATS = tc.nats
+			for run := range 2 { // the second reads the ledger that is there
+				s, stop := start(t, cfg)
+				publish(t, js, 100)
+				eventually(t, "all is archived", func() bool { return s.Report().Lanes[0].Floor == uint64(100*run+100) })
+				stop()
+			}
+			wantWhole(t, cfg, 200)
+			tc.wrong(&tc.nats)
+			wantConnected(t, tc.nats, tc.words...)
+		})
 	}
 }

@@ -26,12 +26,15 @@ import (
 )
 
 // natsServer runs a nats-server with this configuration, on a free port and with
-// JetStream.
+// JetStream; STORE stands for its directory.
 func natsServer(t *testing.T, conf string) *server.Server {
 	t.Helper()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "nats.conf")
-	put(t, file, "listen: 127.0.0.1:-1\njetstream: {store_dir: '"+dir+"'}\n"+conf)
+	if !strings.Contains(conf, "STORE") {
+		conf = "jetstream: {store_dir: STORE}\n" + conf
+	}
+	put(t, file, "listen: 127.0.0.1:-1\n"+strings.ReplaceAll(conf, "STORE", "'"+dir+"'"))
 	o, err := server.ProcessConfigFile(file)
 	if err != nil {
 		t.Fatal(err)
