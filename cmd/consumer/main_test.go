@@ -307,7 +307,7 @@ func TestUsage(t *testing.T) {
 			}
 		})
 	}
-	for _, args := range [][]string{{}, {"--help"}, {"version"}, {"version", "--json"}, {"ledger"}, {"completion", "bash"}} {
+	for _, args := range [][]string{{}, {"--help"}, {"version"}, {"version", "--json"}, {"schema"}, {"ledger"}, {"completion", "bash"}} {
 		if stdout, _ := wantCode(t, exitGood, args...); stdout == "" {
 			t.Errorf("consumer %v prints nothing", args)
 		}

@@ -153,6 +153,9 @@ func TestErrors(t *testing.T) {
 		{"no prefix", head + "nats: {inbox_prefix: \"_INBOX.>\"}\n" + source, "f.yaml:3:22: nats.inbox_prefix: \"_INBOX.>\" does not begin a subject"},
 		{"value and file", head + "nats: {user: u, password: p, password_file: f}\n" + source, "nats.password_file: nats.password is set too"},
 		{"unset variable", head + "nats: {url: \"${NOPE}\"}\n" + source, "f.yaml:3:13: nats.url: the environment variable NOPE is not set; set it, or write ${NOPE:-default}"},
+		{"no anchor", head + "log: *quiet\n" + source, "f.yaml:3:6: log: *quiet: there is no &quiet; write &quiet before"},
+		{"no number", head + "ledger: {replicas: many}\n" + source, "f.yaml:3:20: ledger.replicas: \"many\" is no whole number; write one"},
+		{"tab", "archive:\n\tname: a\n", "f.yaml:2:1: this is no YAML"},
 		{"alias bomb", "a: &a [x,x,x,x,x,x,x,x,x,x]\n", "f.yaml:1:1: a: unknown setting"},
 		{"alias of itself", "archive: &a\n  name: *a\n", "f.yaml"},
 	}
@@ -167,6 +170,11 @@ func TestErrors(t *testing.T) {
 			}
 			if err == nil {
 				t.Fatal("no error")
+			}
+			for _, p := range err.(*Error).Problems {
+				if p.Mend == "" || p.Line == 0 && !strings.HasPrefix(tt.want, p.Path) {
+					t.Errorf("%+v: where, or what mends it?", p)
+				}
 			}
 			if !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got\n%v\nwant\n%s", err, tt.want)
@@ -260,16 +268,20 @@ func TestAnchorsAndMerge(t *testing.T) {
 
 func TestPrintHidesSecrets(t *testing.T) {
 	y := strings.Replace(head, "bucket: bkt", "bucket: bkt, access_key_id: LTAI, access_key_secret: hunter2, security_token: hunter2", 1) +
-		"nats: {url: [\"nats://bob:hunter2@h:4222\", \"nats://hunter2@h:4222\"], token: hunter2}\n" + source
+		"nats: {url: [\"nats://bob:hunter2@h:4222\", \"nats://hunter2@h:4222\"]}\n" + source
 	c, err := Parse("f.yaml", []byte(y), env(nil))
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := string(c.Print())
+	login, err := Parse("f.yaml", []byte(head+"nats: {user: u, password: hunter2}\n"+source), env(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := string(c.Print()) + string(login.Print())
 	if strings.Contains(out, "hunter2") || strings.Contains(out, "bob") {
 		t.Errorf("a secret is shown:\n%s", out)
 	}
-	for _, want := range []string{"access_key_secret: (hidden)", "memory: 256MiB", "linger: 1s", "idle: 1h\n", "start: all", "access_key_id: LTAI"} {
+	for _, want := range []string{"access_key_secret: (hidden)", "password: (hidden)", "memory: 256MiB", "linger: 1s", "idle: 1h\n", "start: all", "access_key_id: LTAI"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing in\n%s", want, out)
 		}

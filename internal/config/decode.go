@@ -58,10 +58,10 @@ func (d *decoder) decode(data []byte, cfg *Config) {
 		var ye yaml.Error
 		if errors.As(err, &ye) && ye.GetToken() != nil {
 			p := placeOf(ye.GetToken())
-			d.report("", p, ye.GetMessage(), d.quoteHint(p.line))
+			d.report("", p, "this is no YAML: "+ye.GetMessage(), orElse(d.quoteHint(p.line), syntaxHint))
 			return
 		}
-		d.problems = append(d.problems, Problem{File: d.file, What: err.Error()})
+		d.problems = append(d.problems, Problem{File: d.file, What: "this is no YAML: " + err.Error(), Mend: syntaxHint})
 		return
 	}
 	var docs []ast.Node
@@ -92,6 +92,9 @@ func (d *decoder) decode(data []byte, cfg *Config) {
 	d.defaults = cfg.Defaults
 	d.value(docs[0], reflect.ValueOf(cfg).Elem(), "", "")
 }
+
+// syntaxHint is for what the parser cannot read.
+const syntaxHint = "look at indentation (spaces, no tabs), quotes and brackets here and in the line before"
 
 type pair struct {
 	name  string
@@ -140,7 +143,7 @@ func (d *decoder) resolve(n ast.Node, path string) ast.Node {
 			name := v.Value.GetToken().Value
 			target, ok := d.anchors[name]
 			if !ok {
-				d.report(path, placeOf(v.GetToken()), fmt.Sprintf("*%s: there is no &%s", name, name), "")
+				d.report(path, placeOf(v.GetToken()), fmt.Sprintf("*%s: there is no &%s", name, name), "write &"+name+" before the value that is meant, or put the text in quotes")
 				return nil
 			}
 			n = target
@@ -290,7 +293,7 @@ func (d *decoder) start(v any) {
 func (d *decoder) scalar(n ast.Node, dst reflect.Value, path, unit string, p place) {
 	raw, ok := scalarText(n)
 	if !ok {
-		d.report(path, p, "this wants a single value", d.quoteHint(p.line))
+		d.report(path, p, "this wants a single value", orElse(d.quoteHint(p.line), "write it behind the colon, without a list and settings of its own"))
 		return
 	}
 	text, what, mend := expand(raw, d.getenv)
@@ -333,7 +336,8 @@ func scalarText(n ast.Node) (string, bool) {
 func setScalar(dst reflect.Value, text, unit string) (what, mend string) {
 	if u, ok := dst.Addr().Interface().(encoding.TextUnmarshaler); ok {
 		if err := u.UnmarshalText([]byte(text)); err != nil {
-			return err.Error(), ""
+			what, mend, _ := strings.Cut(err.Error(), "; ")
+			return what, mend
 		}
 		return "", ""
 	}
@@ -365,7 +369,7 @@ func setScalar(dst reflect.Value, text, unit string) (what, mend string) {
 	case dst.CanInt():
 		v, err := strconv.ParseInt(strings.ReplaceAll(text, "_", ""), 10, dst.Type().Bits())
 		if err != nil {
-			return fmt.Sprintf("%q is no whole number", text), ""
+			return fmt.Sprintf("%q is no whole number", text), "write one, as in 3"
 		}
 		dst.SetInt(v)
 	case dst.CanFloat():

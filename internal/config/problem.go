@@ -18,12 +18,7 @@ type Problem struct {
 
 func (p Problem) Error() string {
 	var b strings.Builder
-	switch {
-	case p.Line > 0:
-		fmt.Fprintf(&b, "%s:%d:%d: ", p.File, p.Line, p.Column)
-	case p.File != "":
-		fmt.Fprintf(&b, "%s: ", p.File)
-	}
+	b.WriteString(p.Place())
 	if p.Path != "" {
 		b.WriteString(p.Path + ": ")
 	}
@@ -35,6 +30,17 @@ func (p Problem) Error() string {
 		b.WriteString("\n" + p.Excerpt)
 	}
 	return b.String()
+}
+
+// Place is where it stands, as editors and terminals read it: "file:line:column: ".
+func (p Problem) Place() string {
+	switch {
+	case p.Line > 0:
+		return fmt.Sprintf("%s:%d:%d: ", p.File, p.Line, p.Column)
+	case p.File != "":
+		return p.File + ": "
+	}
+	return ""
 }
 
 // Error is all that is wrong with a configuration.

@@ -45,7 +45,7 @@ func Check(ctx context.Context, cfg *config.Config, log zerolog.Logger) []Checke
 	c := &checker{cfg: cfg, log: log}
 	c.ok("configuration", fmt.Sprintf("archive %s, sources: %d", cfg.Archive.Name, len(cfg.Sources)))
 	for _, w := range cfg.Warnings {
-		c.warn("configuration", w.Path+": "+w.What, w.Mend)
+		c.warn("configuration", w.Place()+w.Path+": "+w.What, w.Mend)
 	}
 	if cfg.Embedded.Enabled {
 		local, err := borrowLocal(cfg, log)
