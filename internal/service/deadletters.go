@@ -40,7 +40,7 @@ func (a *Archive) DeadLetters(ctx context.Context, d Deads) iter.Seq2[*DeadLette
 	return func(yield func(*DeadLetter, error) bool) {
 		logs := map[string]*redrive.Log{}
 		d.Selection.Dead = true
-		for r, err := range archive.Cat(ctx, a.Store, a.Prefix, a.Name, d.Selection) {
+		for r, err := range a.Reader().Cat(ctx, d.Selection) {
 			var l *redrive.Letter
 			if err == nil {
 				l, err = letterOf(r)
@@ -97,7 +97,7 @@ func (a *Archive) archivedAgain(ctx context.Context, source string, after uint64
 		if after > 0 {
 			sel.From = after + 1
 		}
-		for r, err := range archive.Cat(ctx, a.Store, a.Prefix, a.Name, sel) {
+		for r, err := range a.Reader().Cat(ctx, sel) {
 			if err != nil {
 				return nil, err
 			}

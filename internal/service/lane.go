@@ -28,8 +28,14 @@ type lane struct {
 	mu  sync.Mutex
 	set *appendsink.Set // of the newest epoch; nil before the first
 
-	progress progress        // guarded by mu
-	broken   []BrokenSegment // guarded by mu; the oldest first, at most maxBroken
+	progress progress // guarded by mu
+	broken   *breaks
+}
+
+// breaks are the segments that were left since the process began.
+type breaks struct {
+	mu   sync.Mutex
+	list []BrokenSegment // the oldest first, at most maxBroken
 }
 
 // maxBroken bounds what is told of broken segments. A metric counts them all.
@@ -56,8 +62,8 @@ func (s *Service) newLane(source *config.Source, layout router.Layout, name stri
 		return nil, err
 	}
 	sinkMetrics, intakeMetrics := m(source.Stream, name)
-	l := &lane{source: source, name: name, filters: r.Filters(), sinkMetrics: sinkMetrics}
-	sinkMetrics.ObserveBreak = l.broke
+	l := &lane{source: source, name: name, filters: r.Filters(), sinkMetrics: sinkMetrics,
+		broken: s.counts.broken(source.Stream, name, sinkMetrics)}
 	deadSeries := r.DeadSeries()
 	log := s.log.With().Str("source", source.Stream).Str("lane", name).Logger()
 	var tracer appendsink.Tracer // not a nil *tracing.Tracing, which would be one
@@ -140,23 +146,23 @@ func (l *lane) sinks() *appendsink.Set {
 	return l.set
 }
 
-func (l *lane) broke(key, reason string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, b := range l.broken {
-		if b.Key == key {
+func (b *breaks) note(key, reason string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, old := range b.list {
+		if old.Key == key {
 			return // met again in a later epoch
 		}
 	}
-	if len(l.broken) == maxBroken {
-		l.broken = l.broken[1:]
+	if len(b.list) == maxBroken {
+		b.list = b.list[1:]
 	}
-	l.broken = append(l.broken, BrokenSegment{key, reason, time.Now().UTC()})
+	b.list = append(b.list, BrokenSegment{key, reason, time.Now().UTC()})
 }
 
 // left are the segments that were left without a seal since the process began.
 func (l *lane) left() []BrokenSegment {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return slices.Clone(l.broken)
+	l.broken.mu.Lock()
+	defer l.broken.mu.Unlock()
+	return slices.Clone(l.broken.list)
 }

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -36,20 +37,24 @@ const closeGrace = 10 * time.Second
 type Deps struct {
 	Log    zerolog.Logger
 	Opened func(*Service) // called once everything answers, before the first event; may be nil
+
+	Load   func() (*config.Config, error) // reads the configuration again; nil: it cannot change
+	Reload <-chan os.Signal               // asks for that; may be nil
 }
 
 // Run opens the archive and archives until ctx ends, then drains. A nil error
-// means a clean stop.
+// means a clean stop. In between it takes changes of the configuration and of
+// the files that it names, see reload.
 func Run(ctx context.Context, cfg *config.Config, d Deps) error {
-	s, err := Open(ctx, cfg, d.Log)
-	if err != nil {
+	r := &reloader{deps: d, log: d.Log}
+	if err := r.open(ctx, cfg); err != nil {
 		return err
 	}
-	defer s.Close()
+	defer func() { r.service().Close() }()
 	if d.Opened != nil {
-		d.Opened(s)
+		d.Opened(r.service())
 	}
-	return s.Run(ctx)
+	return r.service().serve(ctx, r, r.run)
 }
 
 // Service is one running archive.
@@ -69,6 +74,7 @@ type Service struct {
 	lanes   []*lane
 	metrics *telemetry.Metrics
 	tracing *tracing.Tracing // nil: off
+	counts  *counts          // over all reloads
 	horizon uint64           // the least that a writer's horizon is raised by, in sequences; 0: the default
 	http    net.Listener     // nil if http.listen is empty
 
@@ -87,9 +93,6 @@ func Open(ctx context.Context, cfg *config.Config, log zerolog.Logger) (_ *Servi
 			s.Close()
 		}
 	}()
-	for _, w := range cfg.Warnings {
-		log.Warn().Str("setting", w.Path).Str("what", w.What).Str("mend", w.Mend).Msg("configuration")
-	}
 	limitMemory(cfg.Limits.Memory, log)
 	// First, since it needs nobody else and costs nothing to give back.
 	if cfg.HTTP.Listen != "" {
@@ -103,20 +106,13 @@ func Open(ctx context.Context, cfg *config.Config, log zerolog.Logger) (_ *Servi
 			return nil, err
 		}
 	}
-	if s.nc, s.js, err = connectNATS(ctx, cfg, &s.denied, log); err != nil {
-		return nil, err
-	}
-	store, err := openBucket(ctx, cfg, log)
-	if err != nil {
-		return nil, err
-	}
-	s.store = store
 	b := ReadBuild()
 	s.budget = appendsink.NewBudget(cfg.Limits.Memory)
 	s.metrics = telemetry.New(telemetry.Options{
-		Archive: cfg.Archive.Name, Version: b.Version, Commit: b.Commit,
-		Budget: s.budget, OpenSeries: cfg.Limits.OpenSeries, Routes: routeNames(cfg),
+		Archive: cfg.Archive.Name, Version: b.Version, Commit: b.Commit, Budget: s.budget,
 	})
+	s.configureMetrics()
+	s.counts = &counts{measure: s.metrics.Lane}
 	if cfg.Tracing.Endpoint != "" {
 		s.tracing, err = tracing.Start(ctx, tracing.Options{
 			Endpoint: cfg.Tracing.Endpoint, Sample: cfg.Tracing.Sample,
@@ -126,15 +122,37 @@ func Open(ctx context.Context, cfg *config.Config, log zerolog.Logger) (_ *Servi
 			return nil, err
 		}
 	}
-	s.store = seen{bucket: store, metrics: s.metrics, tracing: s.tracing}
-	if err := s.openArchive(ctx, s.metrics.Lane); err != nil {
-		return nil, s.denied.explain(err)
+	if err := s.connect(ctx); err != nil {
+		return nil, err
 	}
-	s.metrics.Watch(s)
+	return s, nil
+}
+
+// configureMetrics tells the metrics what the configuration in force has.
+func (s *Service) configureMetrics() { s.metrics.Configure(routeNames(s.cfg), s.cfg.Limits.OpenSeries) }
+
+// connect opens what a reload opens anew: the connections, streams, ledger and lanes.
+func (s *Service) connect(ctx context.Context) error {
+	cfg, log := s.cfg, s.log
+	for _, w := range cfg.Warnings {
+		log.Warn().Str("setting", w.Path).Str("what", w.What).Str("mend", w.Mend).Msg("configuration")
+	}
+	var err error
+	if s.nc, s.js, err = connectNATS(ctx, cfg, &s.denied, log); err != nil {
+		return err
+	}
+	store, err := openBucket(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	s.store = seen{bucket: store, metrics: s.metrics, tracing: s.tracing}
+	if err := s.openArchive(ctx, s.counts.lane); err != nil {
+		return s.denied.explain(err)
+	}
 	log.Info().Str("archive", cfg.Archive.Name).Str("owner", s.owner).
 		Str("nats", s.nc.ConnectedUrlRedacted()).Str("bucket", cfg.OSS.Bucket).Str("prefix", cfg.OSS.Prefix).
 		Int("lanes", len(s.lanes)).Str("http", s.HTTPAddr()).Msg("archive opened")
-	return s, nil
+	return nil
 }
 
 // bucket is what a service needs of its object store. Package appendsink says
@@ -213,25 +231,53 @@ func (s *Service) checkLane(ctx context.Context, i int, l *lane) error {
 }
 
 // Run archives until ctx ends, then drains.
-func (s *Service) Run(ctx context.Context) error {
+func (s *Service) Run(ctx context.Context) error { return s.serve(ctx, s, s.archive) }
+
+// reported is what telemetry shows.
+type reported interface {
+	telemetry.Watched
+	Status() any
+}
+
+// serve shows over HTTP what r reports while body runs.
+func (s *Service) serve(ctx context.Context, r reported, body func(context.Context) error) error {
 	// The server outlives the lanes, so that a probe can see them drain.
 	httpCtx, stopHTTP := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopHTTP()
 	web := make(chan error, 1)
+	s.metrics.Watch(r)
 	if s.http != nil {
-		h := telemetry.Handler(s, s.metrics.Registry(), s.cfg.HTTP.Pprof, s.log)
+		h := telemetry.Handler(r, s.metrics.Registry(), s.cfg.HTTP.Pprof, s.log)
 		go func() { web <- telemetry.Serve(httpCtx, s.http, h) }()
 	} else {
 		web <- nil
 	}
+	err := body(ctx)
+	stopHTTP()
+	if werr := <-web; werr != nil {
+		s.log.Warn().Err(werr).Msg("HTTP server ended badly")
+	}
+	if err == nil {
+		s.log.Info().Msg("stopped")
+	}
+	return err
+}
+
+// archive runs the lanes until ctx ends, and drains them.
+func (s *Service) archive(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() {
+		if errors.Is(context.Cause(ctx), errReloaded) {
+			return
+		}
 		s.mu.Lock()
 		s.draining = true
 		s.mu.Unlock()
 		s.log.Info().Dur("timeout", s.cfg.Intake.DrainTimeout).Msg("draining")
 	})()
 
-	go s.watch(httpCtx)
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	go s.watch(watching)
 	g, lanesCtx := errgroup.WithContext(ctx)
 	for _, l := range s.lanes {
 		g.Go(func() error {
@@ -250,13 +296,6 @@ func (s *Service) Run(ctx context.Context) error {
 		}
 		cancel()
 	}
-	stopHTTP()
-	if werr := <-web; werr != nil {
-		s.log.Warn().Err(werr).Msg("HTTP server ended badly")
-	}
-	if err == nil {
-		s.log.Info().Msg("stopped")
-	}
 	return err
 }
 
@@ -266,21 +305,26 @@ func (s *Service) Close() {
 		if s.http != nil {
 			_ = s.http.Close() // closed already after a run
 		}
-		if s.nc != nil {
-			s.nc.Close()
-		}
+		s.disconnect()
 		if s.tracing != nil {
 			if err := s.tracing.Close(); err != nil {
 				s.log.Warn().Err(err).Msg("closing the tracing")
 			}
 		}
-		if s.store != nil {
-			s.store.Close()
-		}
 		if s.local != nil {
 			s.local.Close()
 		}
 	})
+}
+
+// disconnect undoes connect.
+func (s *Service) disconnect() {
+	if s.nc != nil {
+		s.nc.Close()
+	}
+	if s.store != nil {
+		s.store.Close()
+	}
 }
 
 // HTTPAddr is where telemetry is served, "" if nowhere.

@@ -22,6 +22,8 @@ type Status struct {
 	OSS      Bucket       `json:"oss"`
 	Memory   Memory       `json:"memory"`
 	Lanes    []LaneStatus `json:"lanes"`
+
+	Configuration *Reloads `json:"configuration,omitempty"`
 }
 
 // Where a Status comes from.

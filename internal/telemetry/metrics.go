@@ -17,8 +17,6 @@ type Options struct {
 	Archive         string
 	Version, Commit string
 	Budget          *appendsink.Budget
-	OpenSeries      int                 // limits.open_series
-	Routes          map[string][]string // names of the routes that archive, by source
 }
 
 // Metrics are the metrics of one process. The values of their labels are bounded
@@ -26,12 +24,13 @@ type Options struct {
 // never series, subjects or keys. What may go wrong stands there at 0 from the
 // beginning, so that its first time is seen as a rise.
 type Metrics struct {
-	reg    *prometheus.Registry
-	own    prometheus.Registerer // adds the archive's label
-	routes map[string][]string
+	reg *prometheus.Registry
+	own prometheus.Registerer // adds the archive's label
 
-	mu    sync.Mutex
-	lanes []*measured
+	mu         sync.Mutex
+	lanes      []*measured
+	routes     map[string][]string // see Configure
+	openSeries int
 
 	seconds, size, events *prometheus.HistogramVec
 	intake                intakeMetrics
@@ -49,7 +48,7 @@ type measured struct {
 
 // New returns the metrics of a process, its own included.
 func New(o Options) *Metrics {
-	m := &Metrics{reg: prometheus.NewRegistry(), routes: o.Routes}
+	m := &Metrics{reg: prometheus.NewRegistry()}
 	// Several archives may be watched by one Prometheus.
 	m.own = prometheus.WrapRegistererWith(prometheus.Labels{"archive": o.Archive}, m.reg)
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
@@ -75,7 +74,7 @@ func New(o Options) *Metrics {
 		gauge("ossuary_memory_limit_bytes", "Bytes that waiting events may take (limits.memory).", func() float64 { return float64(o.Budget.Limit()) }),
 		gauge("ossuary_memory_used_bytes", "Bytes that waiting events take.", func() float64 { used, _ := o.Budget.Used(); return float64(used) }),
 		gauge("ossuary_memory_held_bytes", "Bytes that waiting events of held series take.", func() float64 { _, held := o.Budget.Used(); return float64(held) }),
-		gauge("ossuary_series_limit", "Series that a lane may have in memory (limits.open_series).", func() float64 { return float64(o.OpenSeries) }),
+		gauge("ossuary_series_limit", "Series that a lane may have in memory (limits.open_series).", func() float64 { return float64(m.seriesLimit()) }),
 		m.seconds, m.size, m.events, sinkCollector{m}, routeCollector{m},
 	)
 	m.reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -84,8 +83,25 @@ func New(o Options) *Metrics {
 	return m
 }
 
-// Watch adds what is asked of the running archive at each scrape.
-func (m *Metrics) Watch(s watched) { m.own.MustRegister(watchCollector{m, s}) }
+// Configure says what the configuration in force has: the names of the routes that
+// archive, by source, and limits.open_series. A route that stays counts on.
+func (m *Metrics) Configure(routes map[string][]string, openSeries int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.routes, m.openSeries = routes, openSeries
+	for _, l := range m.lanes {
+		l.routes.configure(routes[l.source])
+	}
+}
+
+func (m *Metrics) seriesLimit() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.openSeries
+}
+
+// Watch adds what is asked of the running archive at each scrape. It is called once.
+func (m *Metrics) Watch(s Watched) { m.own.MustRegister(watchCollector{m, s}) }
 
 // Registry is what is served.
 func (m *Metrics) Registry() *prometheus.Registry { return m.reg }
@@ -93,15 +109,16 @@ func (m *Metrics) Registry() *prometheus.Registry { return m.reg }
 // Lane returns what a lane's sinks and its intake count with.
 func (m *Metrics) Lane(source, lane string) (*appendsink.Metrics, *intake.Metrics) {
 	seconds, size, events := m.seconds.WithLabelValues(source, lane), m.size.WithLabelValues(source, lane), m.events.WithLabelValues(source, lane)
-	routes := newRoutes(m.routes[source])
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	by := new(routes)
+	by.configure(m.routes[source])
 	sink := &appendsink.Metrics{ObserveAppend: func(d time.Duration, bytes, n int) {
 		seconds.Observe(d.Seconds())
 		size.Observe(float64(bytes))
 		events.Observe(float64(n))
-	}, ObserveArchived: routes.archived}
-	m.mu.Lock()
-	m.lanes = append(m.lanes, &measured{source, lane, sink, routes, m.intake.lease.WithLabelValues(source, lane)})
-	m.mu.Unlock()
+	}, ObserveArchived: by.archived}
+	m.lanes = append(m.lanes, &measured{source, lane, sink, by, m.intake.lease.WithLabelValues(source, lane)})
 	return sink, m.intake.lane(source, lane)
 }
 

@@ -14,20 +14,34 @@ import (
 // come, so that the values of the label are those of the configuration.
 const formerRoute = "(former)"
 
-// routes are what became of a lane's events by route. The map is fixed.
-type routes map[string]*route
+// routes are what became of a lane's events by route. A map is never changed, but
+// replaced when the configuration is.
+type routes struct {
+	by atomic.Pointer[map[string]*route]
+}
 
 type route struct {
 	events, bytes atomic.Int64
 	newest        atomic.Int64 // Unix nanoseconds, 0: unknown
 }
 
-func newRoutes(names []string) *routes {
-	r := routes{formerRoute: new(route)}
-	for _, name := range names {
-		r[name] = new(route)
+// configure is called by one at a time.
+func (r *routes) configure(names []string) {
+	had := r.all()
+	by := map[string]*route{}
+	for _, name := range append([]string{formerRoute}, names...) {
+		if by[name] = had[name]; by[name] == nil {
+			by[name] = new(route)
+		}
 	}
-	return &r
+	r.by.Store(&by)
+}
+
+func (r *routes) all() map[string]*route {
+	if by := r.by.Load(); by != nil {
+		return *by
+	}
+	return nil
 }
 
 // archived is appendsink's ObserveArchived. The dead letters, which have no route,
@@ -36,9 +50,10 @@ func (r *routes) archived(name string, events, bytes int, newest time.Time) {
 	if name == "" {
 		return
 	}
-	one := (*r)[name]
+	by := r.all()
+	one := by[name]
 	if one == nil {
-		one = (*r)[formerRoute]
+		one = by[formerRoute]
 	}
 	one.events.Add(int64(events))
 	one.bytes.Add(int64(bytes))
@@ -72,8 +87,9 @@ func (c routeCollector) Describe(ch chan<- *prometheus.Desc) {
 
 func (c routeCollector) Collect(ch chan<- prometheus.Metric) {
 	for _, l := range c.m.all() {
-		for _, name := range slices.Sorted(maps.Keys(*l.routes)) {
-			r := (*l.routes)[name]
+		by := l.routes.all()
+		for _, name := range slices.Sorted(maps.Keys(by)) {
+			r := by[name]
 			newest := r.newest.Load()
 			if name == formerRoute && newest == 0 {
 				continue // most archives never have one

@@ -8,9 +8,9 @@ import (
 	"ossuary/internal/intake"
 )
 
-// watched is a running archive. Its methods are called from any goroutine and must
+// Watched is a running archive. Its methods are called from any goroutine and must
 // not block on the network.
-type watched interface {
+type Watched interface {
 	Lanes() []intake.Status
 	// Connection tells whether NATS is connected, and how often it was again.
 	Connection() (connected bool, reconnects uint64)
@@ -47,7 +47,7 @@ var reasonsFor = []string{"service", "nats", "lane", "store", "series"}
 // stream is told by the process that reads it only: what others know is old.
 type watchCollector struct {
 	m *Metrics
-	s watched
+	s Watched
 }
 
 func (c watchCollector) Describe(ch chan<- *prometheus.Desc) {
