@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/nats-io/nkeys"
@@ -202,5 +204,41 @@ func TestNATSPrefixes(t *testing.T) {
 			tc.wrong(&tc.nats)
 			wantConnected(t, tc.nats, tc.words...)
 		})
+	}
+}
+
+// countedLog counts the lines of a log that have the word.
+type countedLog struct {
+	word string
+	n    atomic.Int64
+}
+
+func (c *countedLog) Write(line []byte) (int, error) {
+	if strings.Contains(string(line), c.word) {
+		c.n.Add(1)
+	}
+	return len(line), nil
+}
+
+// A connection whose login is refused again and again takes the new one when it is
+// there at last.
+func TestNATSConnectionOutlivesRefusals(t *testing.T) {
+	t.Parallel()
+	o := startOperated(t)
+	cfg := config.Default()
+	cfg.NATS = config.NATS{URLs: []string{o.srv.ClientURL()}, Creds: filepath.Join(t.TempDir(), "user.creds")}
+	key := o.user(cfg.NATS.Creds)
+	refused := &countedLog{word: "authorization violation"}
+	nc, _, err := ConnectNATS(t.Context(), cfg, zerolog.New(refused))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	o.revoke(key)
+	eventually(t, "it is refused three times", func() bool { return refused.n.Load() >= 3 || nc.IsClosed() })
+	o.user(cfg.NATS.Creds)
+	eventually(t, "it is let in", func() bool { return nc.IsConnected() || nc.IsClosed() })
+	if nc.IsClosed() {
+		t.Error("the connection was closed for good")
 	}
 }

@@ -25,17 +25,19 @@ import (
 	"ossuary/internal/config"
 )
 
+// configured is a nats-server with a configuration file.
+type configured struct {
+	*server.Server
+	t   *testing.T
+	dir string
+}
+
 // natsServer runs a nats-server with this configuration, on a free port and with
 // JetStream; STORE stands for its directory.
-func natsServer(t *testing.T, conf string) *server.Server {
+func natsServer(t *testing.T, conf string) *configured {
 	t.Helper()
-	dir := t.TempDir()
-	file := filepath.Join(dir, "nats.conf")
-	if !strings.Contains(conf, "STORE") {
-		conf = "jetstream: {store_dir: STORE}\n" + conf
-	}
-	put(t, file, "listen: 127.0.0.1:-1\n"+strings.ReplaceAll(conf, "STORE", "'"+dir+"'"))
-	o, err := server.ProcessConfigFile(file)
+	c := &configured{t: t, dir: t.TempDir()}
+	o, err := server.ProcessConfigFile(c.write(conf))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +54,27 @@ func natsServer(t *testing.T, conf string) *server.Server {
 	if !srv.ReadyForConnections(30 * time.Second) {
 		t.Fatal("the server is not ready")
 	}
-	return srv
+	c.Server = srv
+	return c
+}
+
+func (c *configured) write(conf string) string {
+	c.t.Helper()
+	if !strings.Contains(conf, "STORE") {
+		conf = "jetstream: {store_dir: STORE}\n" + conf
+	}
+	file := filepath.Join(c.dir, "nats.conf")
+	put(c.t, file, "listen: 127.0.0.1:-1\n"+strings.ReplaceAll(conf, "STORE", "'"+c.dir+"'"))
+	return file
+}
+
+// change gives the server another configuration while it runs.
+func (c *configured) change(conf string) {
+	c.t.Helper()
+	c.write(conf)
+	if err := c.Reload(); err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 // put writes a file as those do it who rotate secrets: it is there whole or not at
@@ -128,7 +150,7 @@ func (a *authority) sign(name string, c *x509.Certificate) (*x509.Certificate, *
 // operated is a server in operator mode with one account, as `nsc` sets it up.
 type operated struct {
 	t       *testing.T
-	srv     *server.Server
+	srv     *configured
 	account nkeys.KeyPair
 	claims  *jwt.AccountClaims
 	op      nkeys.KeyPair
