@@ -30,6 +30,11 @@ const (
 	maxRetry   = 5 * time.Minute
 )
 
+// mendItself is how long a lost connection is left to its client, which reads the files
+// anew too: a service that drains without NATS takes all of intake.drain_timeout, and
+// its lease has to run out.
+const mendItself = 10 * time.Second
+
 // errReloaded ends a service that another one follows.
 var errReloaded = errors.New("the configuration was reloaded")
 
@@ -65,6 +70,7 @@ type reloader struct {
 	failed string         // files with which opening failed
 	pauses backoff.Backoff
 	next   time.Time // of the next attempt at failed
+	lost   time.Time // since when there is no connection, as far as was looked; zero if there is
 }
 
 func (r *reloader) open(ctx context.Context, cfg *config.Config) error {
@@ -186,7 +192,7 @@ func (r *reloader) look(ctx context.Context, asked bool) *Service {
 			r.log.Info().Strs("needs_restart", kept).Msg("reload: nothing has changed that could be taken")
 		}
 		return nil
-	case !asked && files == r.failed && now.Before(r.next):
+	case !asked && (files == r.failed && now.Before(r.next) || r.mending(current, now)):
 		return nil
 	}
 	r.log.Info().Strs("settings", changed).Bool("files", files != r.files).Msg("reloading")
@@ -202,9 +208,22 @@ func (r *reloader) look(ctx context.Context, asked bool) *Service {
 		r.bad(fmt.Errorf("what has changed is not taken: %w", err))
 		return nil
 	}
-	r.before, r.files, r.failed = loaded, files, ""
+	r.before, r.files, r.failed, r.lost = loaded, files, "", time.Time{}
 	r.good(fresh, kept)
 	return s
+}
+
+// mending reports whether the client is likely to connect again by itself. With another
+// nkey it is not.
+func (r *reloader) mending(s *Service, now time.Time) bool {
+	if s.nc.IsConnected() {
+		r.lost = time.Time{}
+		return false
+	}
+	if r.lost.IsZero() {
+		r.lost = now
+	}
+	return s.cfg.NATS.NKey == "" && now.Sub(r.lost) < mendItself
 }
 
 // goBack opens a service with the configuration before the present one, which ended
