@@ -15,6 +15,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"ossuary/internal/archive"
 	"ossuary/internal/embedded/fakenats"
 	"ossuary/internal/object/objecttest"
 )
@@ -50,8 +51,9 @@ type truth struct {
 	events   []*published // by sequence, from 1
 	ids      map[int]*published
 	has      map[int]place
-	last     map[string]uint64 // by series
-	missing  int               // wanted, and neither archived nor excused
+	last     map[string]uint64   // by series, see chain
+	firsts   map[string][]string // keys of first segments, by series
+	missing  int                 // wanted, and neither archived nor excused
 	control  controlLine
 	variants map[int]int // layout number -> variant
 	floors   int         // checked
@@ -74,7 +76,7 @@ type controlLine struct {
 }
 
 func newTruth(w *world) *truth {
-	return &truth{w: w, ids: map[int]*published{}, has: map[int]place{}, last: map[string]uint64{}, variants: map[int]int{}}
+	return &truth{w: w, ids: map[int]*published{}, has: map[int]place{}, last: map[string]uint64{}, firsts: map[string][]string{}, variants: map[int]int{}}
 }
 
 // stored is told of every message that the stream takes.
@@ -208,8 +210,9 @@ func (t *truth) line(key, line string) error {
 	if at, twice := t.has[p.id]; twice {
 		return fmt.Errorf("event %d at sequence %d stands in %s already", p.id, p.seq, at.series)
 	}
-	if p.seq <= t.last[series] {
-		return fmt.Errorf("event %d at sequence %d comes behind sequence %d", p.id, p.seq, t.last[series])
+	t.begins(series, key)
+	if last := t.last[t.chain(series, key)]; p.seq <= last {
+		return fmt.Errorf("event %d at sequence %d comes behind sequence %d", p.id, p.seq, last)
 	}
 	if want := t.place(p); series != want && !(p.excused() && series == fmt.Sprintf("%s/overtaken/%d", scheduleDead, p.seq)) {
 		return fmt.Errorf("event %d at sequence %d belongs to %s", p.id, p.seq, want)
@@ -217,7 +220,8 @@ func (t *truth) line(key, line string) error {
 	if want := p.line(); !p.poison && !strings.HasPrefix(series, scheduleDead) && line != want {
 		return fmt.Errorf("event %d reads\n%s\nwant\n%s", p.id, line, want)
 	}
-	t.has[p.id], t.last[series] = place{series, line}, p.seq
+	t.has[p.id] = place{series, line}
+	t.last[series], t.last[key] = p.seq, p.seq
 	if p.gone == "" {
 		t.missing--
 	}
@@ -303,10 +307,11 @@ func (t *truth) check(s *objecttest.Store) {
 				return fmt.Errorf("event %d stands twice", p.id)
 			}
 			seen[p.id] = true
-			if p.seq <= last[series] {
-				return fmt.Errorf("event %d at sequence %d comes behind %d", p.id, p.seq, last[series])
+			chain := t.chain(series, key)
+			if p.seq <= last[chain] {
+				return fmt.Errorf("event %d at sequence %d comes behind %d", p.id, p.seq, last[chain])
 			}
-			last[series] = p.seq
+			last[chain] = p.seq
 			if at := t.has[p.id]; at != (place{series, line}) {
 				return fmt.Errorf("event %d has changed:\n%s\nwas in %s\n%s", p.id, line, at.series, at.line)
 			}
@@ -324,6 +329,53 @@ func (t *truth) check(s *objecttest.Store) {
 		if p.wanted() && !p.excused() && !seen[p.id] {
 			t.w.errorf("event %d at sequence %d is not archived", p.id, p.seq)
 		}
+	}
+	for series, keys := range t.firsts {
+		if len(keys) > 1 {
+			t.forked(s, series, keys)
+		}
+	}
+}
+
+// begins notes that a first segment has a line.
+func (t *truth) begins(series, key string) {
+	if strings.Contains(key, ".000001.") && !slices.Contains(t.firsts[series], key) {
+		t.firsts[series] = append(t.firsts[series], key)
+	}
+}
+
+// chain is whose lines have rising sequences: the series', or the object's where the
+// series has two first segments.
+func (t *truth) chain(series, key string) string {
+	if len(t.firsts[series]) > 1 {
+		return key
+	}
+	return series
+}
+
+// forked checks that a series with two first segments is what ARCHITECTURE.md tells of
+// under Assumptions: an event that one of its writers had in its hands was gone from the
+// stream for the other, layouts of both codecs are there, and verify names the object
+// that no reader looks at.
+func (t *truth) forked(s *objecttest.Store, series string, keys []string) {
+	t.w.count("two first segments", true)
+	vanished := false
+	for id, at := range t.has {
+		vanished = vanished || at.series == series && t.ids[id].excused()
+	}
+	codecs := map[string]bool{}
+	for _, v := range t.variants {
+		codecs[scheduleVariants[v].codec] = true
+	}
+	if !vanished || len(codecs) < 2 {
+		t.w.errorf("%s has the first segments %s, and no event vanished between two writers of different codecs", series, keys)
+		return
+	}
+	r, err := archive.Verify(t.w.t.Context(), archive.Options{Prefix: schedulePrefix, Store: s})
+	if err != nil || !slices.ContainsFunc(r.Problems, func(f archive.Finding) bool {
+		return f.Key == slices.Max(keys) && strings.HasPrefix(f.What, "no seal or break names this segment")
+	}) {
+		t.w.errorf("verify does not name %s: %v", slices.Max(keys), err)
 	}
 }
 
