@@ -58,6 +58,7 @@ Exit status: 0 good, 1 found something wrong, 2 used wrongly or could not run.`,
 		a.verifyCommand(), a.catCommand(), a.replayCommand(), a.deadLettersCommand(), a.ledgerCommand(),
 		a.emulatorCommand(), a.healthCommand(), a.statusCommand(), a.versionCommand(),
 	)
+	root.AddCommand(a.commandsCommand())
 	return root
 }
 
