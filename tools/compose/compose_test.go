@@ -4,7 +4,10 @@
 package compose
 
 import (
+	"bytes"
+	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,15 +15,17 @@ import (
 
 	"github.com/compose-spec/compose-go/v2/cli"
 	"github.com/compose-spec/compose-go/v2/types"
+	"go.yaml.in/yaml/v3"
 )
 
 const root = "../.."
 
-func load(t *testing.T) *types.Project {
+func load(t *testing.T, profiles ...string) *types.Project {
 	t.Helper()
 	options, err := cli.NewProjectOptions(
 		[]string{filepath.Join(root, "docker-compose.yml")},
 		cli.WithName("ossuary"),
+		cli.WithProfiles(profiles),
 		// An empty environment: the file must not lean on the caller's.
 		cli.WithEnv(nil),
 	)
@@ -35,10 +40,14 @@ func load(t *testing.T) *types.Project {
 }
 
 func TestServices(t *testing.T) {
-	project := load(t)
 	want := []string{"nats", "ossuary", "publisher", "store"}
-	if got := project.ServiceNames(); !slices.Equal(got, want) {
+	if got := load(t).ServiceNames(); !slices.Equal(got, want) {
 		t.Fatalf("services are %v, README.md promises %v", got, want)
+	}
+	project := load(t, "observe")
+	want = []string{"grafana", "nats", "ossuary", "prometheus", "publisher", "store"}
+	if got := project.ServiceNames(); !slices.Equal(got, want) {
+		t.Fatalf("services with the profile observe are %v, not %v", got, want)
 	}
 	for name, service := range project.Services {
 		for volume := range volumesOf(service, types.VolumeTypeVolume) {
@@ -47,8 +56,8 @@ func TestServices(t *testing.T) {
 			}
 		}
 		for source := range volumesOf(service, types.VolumeTypeBind) {
-			if info, err := os.Stat(source); err != nil || info.IsDir() {
-				t.Errorf("%s mounts %q, which is no file here; Docker would make a directory of it", name, source)
+			if _, err := os.Stat(source); err != nil {
+				t.Errorf("%s mounts %q, which is not here; Docker would make an empty directory of it", name, source)
 			}
 		}
 		for dependency, d := range service.DependsOn {
@@ -102,6 +111,95 @@ func TestKeysAgree(t *testing.T) {
 		if value == nil || !strings.Contains(store+" ", flag+"="+*value+" ") {
 			t.Errorf("the archive's %s is not the store's %s", name, flag)
 		}
+	}
+}
+
+// Prometheus asks the archive, Grafana asks Prometheus, and both find what they
+// are told to read where the mounts put it.
+func TestObserve(t *testing.T) {
+	project := load(t, "observe")
+	inside := func(service string) map[string]string { // by path in the container, the file here
+		files := map[string]string{}
+		for source, target := range volumesOf(project.Services[service], types.VolumeTypeBind) {
+			files[target] = source
+		}
+		return files
+	}
+	parse := func(file string, into any) {
+		t.Helper()
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := yaml.NewDecoder(bytes.NewReader(data))
+		d.KnownFields(true)
+		if err := d.Decode(into); err != nil {
+			t.Fatalf("%s: %v", file, err)
+		}
+	}
+	// An address as the containers know it.
+	serves := func(address string) {
+		t.Helper()
+		host, port, _ := strings.Cut(strings.TrimPrefix(address, "http://"), ":")
+		for _, p := range project.Services[host].Ports {
+			if fmt.Sprint(p.Target) == port {
+				return
+			}
+		}
+		t.Errorf("nothing serves %s", address)
+	}
+
+	var prometheus struct {
+		Global        map[string]string `yaml:"global"`
+		RuleFiles     []string          `yaml:"rule_files"`
+		ScrapeConfigs []struct {
+			JobName       string `yaml:"job_name"`
+			StaticConfigs []struct {
+				Targets []string `yaml:"targets"`
+			} `yaml:"static_configs"`
+		} `yaml:"scrape_configs"`
+	}
+	mounts := inside("prometheus")
+	parse(mounts["/etc/prometheus/prometheus.yml"], &prometheus)
+	if len(prometheus.RuleFiles) == 0 || len(prometheus.ScrapeConfigs) == 0 {
+		t.Fatalf("Prometheus is told %+v", prometheus)
+	}
+	for _, rules := range prometheus.RuleFiles {
+		if mounts[rules] == "" {
+			t.Errorf("Prometheus is to read %s, which is not mounted", rules)
+		}
+	}
+	serves(prometheus.ScrapeConfigs[0].StaticConfigs[0].Targets[0])
+
+	mounts = inside("grafana")
+	provisioning := mounts["/etc/grafana/provisioning"]
+	var sources struct {
+		APIVersion  int `yaml:"apiVersion"`
+		Datasources []struct {
+			Name, UID, Type, Access, URL string
+			IsDefault                    bool `yaml:"isDefault"`
+		}
+	}
+	parse(filepath.Join(provisioning, "datasources", "prometheus.yaml"), &sources)
+	if len(sources.Datasources) != 1 || !sources.Datasources[0].IsDefault {
+		t.Fatalf("Grafana has %+v", sources)
+	}
+	serves(sources.Datasources[0].URL)
+	var dashboards struct {
+		APIVersion int `yaml:"apiVersion"`
+		Providers  []struct {
+			Name, Type      string
+			DisableDeletion bool `yaml:"disableDeletion"`
+			Options         struct{ Path string }
+		}
+	}
+	parse(filepath.Join(provisioning, "dashboards", "ossuary.yaml"), &dashboards)
+	dashboard := path.Join(dashboards.Providers[0].Options.Path, "ossuary.json")
+	if mounts[dashboard] == "" {
+		t.Errorf("Grafana looks for dashboards in %s, where none is mounted", dashboards.Providers[0].Options.Path)
+	}
+	if home := project.Services["grafana"].Environment["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]; home == nil || *home != dashboard {
+		t.Errorf("Grafana's home is not %s", dashboard)
 	}
 }
 
