@@ -61,3 +61,11 @@ fuzz: ## every fuzz target for a minute, about forty minutes
 			echo "$$pkg $$target"; go test "$$pkg" -run '^$$' -fuzz "^$$target\$$" -fuzztime 1m || exit 1; \
 		done || exit 1; \
 	done
+
+.PHONY: release
+release: ## binaries for all systems, deb, rpm, bill of materials, checksums, in dist/
+	go -C tools/release run .
+
+.PHONY: snapshot
+snapshot: ## the same with what is not committed yet, for Linux on amd64 only
+	go -C tools/release run . -modified -targets linux/amd64

@@ -19,6 +19,7 @@ type release struct {
 	root, out string
 	stage     string // scratch, with everything but the binaries once documents is through
 	build     build
+	compile   func(ctx context.Context, t target, file string) error // writes a binary
 }
 
 // build is what the program says of itself, `consumer version --json`.
@@ -95,9 +96,9 @@ func (r *release) print(ctx context.Context, args ...string) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// compile builds a static binary. What the caller's environment could change in it
+// static builds a static binary. What the caller's environment could change in it
 // is set here.
-func (r *release) compile(ctx context.Context, t target, file string) error {
+func (r *release) static(ctx context.Context, t target, file string) error {
 	file, err := filepath.Abs(file)
 	if err != nil {
 		return err

@@ -50,6 +50,7 @@ func run(ctx context.Context, args []string) error {
 	}
 	defer os.RemoveAll(stage)
 	r := &release{root: *root, out: *out, stage: stage}
+	r.compile = r.static
 	if r.build, err = r.identify(ctx); err != nil {
 		return err
 	}
