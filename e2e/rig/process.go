@@ -199,3 +199,10 @@ func (p *Process) LogTail(lines int) string {
 	all := strings.Split(strings.TrimSpace(p.LogText()), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
+
+// Used is the CPU time, user and system, of a life that has ended.
+func (p *Process) Used() time.Duration {
+	cmd, done := p.life()
+	<-done
+	return cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
+}
