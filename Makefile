@@ -5,6 +5,7 @@ SEED     ?= $(shell date +%s)
 DURATION ?= 3m
 N        ?= 1000000
 BUG      ?=
+ARGS     ?=
 
 .DEFAULT_GOAL := help
 
@@ -69,3 +70,7 @@ release: ## binaries for all systems, deb, rpm, bill of materials, checksums, in
 .PHONY: snapshot
 snapshot: ## the same with what is not committed yet, for Linux on amd64 only
 	go -C tools/release run . -modified -targets linux/amd64
+
+.PHONY: bench
+bench: ## how near Ossuary comes to what JetStream can deliver, about ten minutes; ARGS=--help
+	go run -C bench . $(ARGS)

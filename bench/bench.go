@@ -38,7 +38,8 @@ type bench struct {
 	nc       *nats.Conn
 	js       jetstream.JetStream
 	filled   map[string]bool
-	archives int
+	kept     map[string]archive // of scenarios that go on with one over the rounds
+	archives int                // made so far
 	results  *results
 }
 
@@ -134,6 +135,38 @@ func (b *bench) fill(t *trial, l load) {
 	b.filled[l.stream()] = true
 }
 
+// emulator starts the product's own store in a process that goes with the trial.
+// It keeps the objects in dir, or in memory if that is empty.
+func (b *bench) emulator(t *trial, dir string, more ...string) *store {
+	s := &store{addr: fmt.Sprintf("127.0.0.1:%d", rig.FreePort(t))}
+	args := append([]string{"emulator", "--listen", s.addr, "--bucket", bucketName, "--access-key", accessKey, "--secret-key", secretKey}, more...)
+	if dir == "" {
+		args = append(args, "--memory")
+	} else {
+		args = append(args, "--dir", dir)
+	}
+	s.Process = rig.NewProcess(t, "emulator", filepath.Join(t.dir(), "emulator.log"), func() *exec.Cmd { return exec.Command(b.consumer, args...) })
+	s.Start()
+	rig.Eventually(t, time.Minute, "the emulator serves", func() (bool, string) {
+		if !s.Alive() {
+			t.Fatalf("the emulator ended\n%s", s.LogTail(10))
+		}
+		c, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			return false, err.Error()
+		}
+		c.Close()
+		return true, ""
+	})
+	return s
+}
+
+// store is an emulator in a process of its own.
+type store struct {
+	*rig.Process
+	addr string
+}
+
 // archive is a new one, with the default of linger, written to the sink.
 func (b *bench) archive(l load, codec string) archive {
 	b.archives++
@@ -150,12 +183,12 @@ func (b *bench) client(t *trial, l load, mode string, events int) figures {
 		cmd.Env, cmd.Stdout = append(os.Environ(), clientEnv+"="+string(text)), &out
 		return cmd
 	})
-	before := b.usage(t, nil)
+	before := b.usage(t, nil, b.sink.Process)
 	p.Start()
 	if code := p.Wait(patience); code != 0 {
 		t.Fatalf("the client ended with code %d: %s", code, p.LogTail(5))
 	}
-	after := b.usage(t, nil)
+	after := b.usage(t, nil, b.sink.Process)
 	var d clientDone
 	if err := json.Unmarshal(out.Bytes(), &d); err != nil {
 		t.Fatalf("reading what the client says: %v", err)
@@ -180,10 +213,13 @@ func (s *sinkServer) ask(t *trial, what string) (st sinkStats) {
 	return st
 }
 
-// slow makes each append take so long, until the trial ends.
+// slow makes each append take so long.
 func (s *sinkServer) slow(t *trial, d time.Duration) {
 	s.ask(t, "delay?d="+d.String())
 }
+
+// refuse makes the sink deny access to keys in which this stands; "" lets all in.
+func (s *sinkServer) refuse(t *trial, part string) { s.ask(t, "refuse?key="+part) }
 
 // commit is what is measured, as git knows it.
 func commit() string {

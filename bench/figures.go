@@ -5,6 +5,8 @@ package main
 import (
 	"errors"
 	"time"
+
+	"ossuary/e2e/rig"
 )
 
 // figures are what one contender took in one round.
@@ -32,11 +34,11 @@ func (f *figures) spent(from, to spending) {
 }
 
 // usage asks all processes; one that has ended is asked for what it used in all.
-func (b *bench) usage(t *trial, s *service) spending {
+func (b *bench) usage(t *trial, s *service, store *rig.Process) spending {
 	var u spending
 	var errs [3]error
 	u.server, errs[0] = cpuTime(b.nats.PID())
-	u.store, errs[1] = cpuTime(b.sink.PID())
+	u.store, errs[1] = cpuTime(store.PID())
 	if s != nil {
 		if s.Alive() {
 			u.client, errs[2] = cpuTime(s.PID())

@@ -15,12 +15,20 @@ import (
 
 // load is what a stream is filled with.
 type load struct {
-	Series  int // subjects ev.0, ev.1, ...; a series each
+	Series  int // a subject each
 	Payload int // bytes
 	Events  int
+	For     string // tells streams of their own apart
+	Alone   bool   // the first event is in a series of its own
 }
 
-func (l load) stream() string { return fmt.Sprintf("S%d-B%d-N%d", l.Series, l.Payload, l.Events) }
+// aloneSeries is that of the first event where it is alone.
+const aloneSeries = "alone"
+
+// stream is its name.
+func (l load) stream() string {
+	return fmt.Sprintf("S%d-B%d-N%d%s", l.Series, l.Payload, l.Events, l.For)
+}
 
 // subject of every event of a series; streams share no subjects.
 func (l load) subject(series int) string { return l.stream() + "." + strconv.Itoa(series) }
@@ -30,24 +38,36 @@ func (l load) streamConfig() jetstream.StreamConfig {
 	return jetstream.StreamConfig{Name: l.stream(), Subjects: []string{l.stream() + ".*"}, Storage: jetstream.FileStorage, Replicas: 1}
 }
 
-// publishAhead bounds what the server has not confirmed yet.
-const publishAhead = 8192
+const (
+	publishAhead = 8192             // what the server may not have confirmed yet
+	publishStall = 30 * time.Second // how long it may confirm nothing
+)
 
-// fill makes the load's stream and publishes its events, always the same ones.
+// fill makes the load's stream if it is not there, and publishes its events, always
+// the same ones.
 func fill(ctx context.Context, nc *nats.Conn, l load) error {
 	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(publishAhead))
 	if err != nil {
 		return err
 	}
-	if _, err := js.CreateStream(ctx, l.streamConfig()); err != nil {
+	s, err := js.CreateOrUpdateStream(ctx, l.streamConfig())
+	if err != nil {
 		return fmt.Errorf("making stream %s: %w", l.stream(), err)
 	}
+	had := s.CachedInfo().State.Msgs
 	r := rand.New(rand.NewPCG(uint64(l.Series), uint64(l.Payload)))
 	for i := range l.Events {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if _, err := js.PublishAsync(l.subject(r.IntN(l.Series)), payload(r, i, l.Payload)); err != nil {
+		subject := l.subject(r.IntN(l.Series))
+		if i < l.Series {
+			subject = l.subject(i) // so that the beginning has all of them
+		}
+		if l.Alone && i == 0 {
+			subject = l.stream() + "." + aloneSeries
+		}
+		if _, err := js.PublishAsync(subject, payload(r, i, l.Payload), jetstream.WithStallWait(publishStall)); err != nil {
 			return fmt.Errorf("filling stream %s: %w", l.stream(), err)
 		}
 	}
@@ -58,14 +78,11 @@ func fill(ctx context.Context, nc *nats.Conn, l load) error {
 	case <-time.After(time.Minute):
 		return fmt.Errorf("filling stream %s: the server does not confirm", l.stream())
 	}
-	s, err := js.Stream(ctx, l.stream())
-	if err != nil {
-		return err
+	info, err := s.Info(ctx)
+	if err == nil && info.State.Msgs != had+uint64(l.Events) {
+		err = fmt.Errorf("stream %s holds %d events, it had %d and %d were published", l.stream(), info.State.Msgs, had, l.Events)
 	}
-	if n := s.CachedInfo().State.Msgs; n != uint64(l.Events) {
-		return fmt.Errorf("stream %s holds %d events, %d were published", l.stream(), n, l.Events)
-	}
-	return nil
+	return err
 }
 
 var (

@@ -4,6 +4,7 @@
 //
 //	go run -C bench .            everything, about ten minutes
 //	go run -C bench . --quick    one small round: does it work?
+//	go run -C bench . --docs ../docs --json bench.json
 //
 // It starts nats-server (file storage, one replica) and a store in processes of
 // their own, fills streams, and lets bare consumers, consumers written by hand
@@ -29,6 +30,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"os/signal"
 	"runtime"
 	"slices"
@@ -46,10 +48,22 @@ type options struct {
 	json      string
 	quick     bool
 	binary    string
+	profile   string
+	svg       string
+	docs      string
 	out, log  io.Writer
 }
 
 func main() {
+	beWhatWeAreTold()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// beWhatWeAreTold turns a process that the bench has started into what it was
+// started as, and does not return then.
+func beWhatWeAreTold() {
 	for env, be := range map[string]func(string) error{sinkEnv: serveSink, clientEnv: serveClient} {
 		if text := os.Getenv(env); text != "" {
 			if err := be(text); err != nil {
@@ -59,9 +73,6 @@ func main() {
 			os.Exit(0)
 		}
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -73,8 +84,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.IntVar(&o.events, "events", 200_000, "events in the stream of 16 series; other streams have a multiple of it")
 	flags.DurationVar(&o.budget, "budget", 11*time.Minute, "no scenario is begun after this `TIME`")
 	flags.StringVar(&o.json, "json", "", "write the results as JSON to this `FILE`; - is the standard output, instead of the tables")
-	flags.BoolVar(&o.quick, "quick", false, "one round of 20000 events: shows that it works, its figures mean little")
+	flags.BoolVar(&o.quick, "quick", false, "one round of 20000 events, about a minute: shows that it works, its figures mean little")
 	flags.StringVar(&o.binary, "consumer", "", "measure this `FILE` instead of building ../cmd/consumer")
+	flags.StringVar(&o.svg, "svg", "", "draw the paces into this `FILE`")
+	flags.StringVar(&o.docs, "docs", "", "put tables and picture into PERFORMANCE.md and performance.svg in this `DIR` (../docs)")
+	flags.StringVar(&o.profile, "profile", "", "let Ossuary run once more for each figure of its pace, and write CPU and heap profiles of that into this `DIR`")
 	if err := flags.Parse(args); err != nil {
 		return 2
 	}
@@ -88,6 +102,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = fmt.Errorf("%q is no flag; --help lists them", flags.Arg(0))
 	case o.rounds < 1 || o.events < 1000:
 		err = errors.New("--rounds must be at least 1, --events at least 1000")
+	case o.profile != "":
+		err = os.MkdirAll(o.profile, 0o755)
+	}
+	if err == nil && o.binary != "" {
+		_, err = exec.LookPath(o.binary)
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "bench:", err)
@@ -140,15 +159,20 @@ func measure(ctx context.Context, o options, chosen []scenario) (*results, error
 		return nil, err
 	}
 	defer os.RemoveAll(tmp)
-	b := &bench{options: o, tmp: tmp, consumer: o.binary, filled: map[string]bool{}, results: &results{
-		Commit: commit(), When: time.Now().UTC().Format(time.RFC3339), Events: o.events, Rounds: map[string][]*round{},
+	began, load := time.Now(), loadAverage()
+	b := &bench{options: o, tmp: tmp, consumer: o.binary, filled: map[string]bool{}, kept: map[string]archive{}, results: &results{
+		Commit: commit(), When: began.UTC().Format(time.RFC3339), Events: o.events, Rounds: map[string][]*round{},
 		Machine: fmt.Sprintf("%d cores, %s, %s/%s, %s", runtime.NumCPU(), processor(), runtime.GOOS, runtime.GOARCH, runtime.Version()),
 	}}
+	if load > 0.5 {
+		b.results.Busy = fmt.Sprintf("other programs were at work (load average %.1f before the first round), so that paces are too low and ratios uncertain", load)
+		b.say("%s", b.results.Busy)
+	}
 	ready := false
 	err = try(ctx, tmp, func(world *trial) {
 		b.prepare(world)
 		ready = true
-		b.rounds(ctx, chosen)
+		b.rounds(ctx, chosen, began)
 	})
 	if !ready {
 		return nil, errors.Join(err, ctx.Err())
@@ -160,15 +184,11 @@ func measure(ctx context.Context, o options, chosen []scenario) (*results, error
 	return b.results, nil
 }
 
-func (b *bench) rounds(ctx context.Context, chosen []scenario) {
-	began := time.Now()
+func (b *bench) rounds(ctx context.Context, chosen []scenario, began time.Time) {
 	failed := map[string]bool{}
 	for n := range b.options.rounds {
 		for _, s := range chosen {
 			switch {
-			case ctx.Err() != nil:
-				b.results.Partial = "it was interrupted"
-				return
 			case time.Since(began) > b.budget:
 				b.results.Partial = fmt.Sprintf("the time of --budget was over in round %d", n+1)
 				return
@@ -179,7 +199,11 @@ func (b *bench) rounds(ctx context.Context, chosen []scenario) {
 			out := &round{Figures: map[string]figures{}, Values: map[string]float64{}}
 			err := try(ctx, b.tmp, func(t *trial) { s.run(b, t, out) })
 			b.results.Rounds[s.name] = append(b.results.Rounds[s.name], out)
-			if err != nil && ctx.Err() == nil {
+			if ctx.Err() != nil {
+				b.results.Partial = "it was interrupted"
+				return
+			}
+			if err != nil {
 				failed[s.name] = true
 				b.results.Failures = append(b.results.Failures, fmt.Sprintf("%s: %v", s.name, err))
 				b.say("  failed: %v", err)
@@ -192,26 +216,34 @@ func (b *bench) say(format string, args ...any) { fmt.Fprintf(b.log, format+"\n"
 
 // publish prints what was measured, and writes the files that were asked for.
 func (r *results) publish(o options) error {
+	var errs []error
+	if o.svg != "" {
+		errs = append(errs, r.draw(o.svg))
+	}
+	if o.docs != "" {
+		errs = append(errs, r.document(o.docs))
+	}
 	if o.json != "" {
 		text, err := json.MarshalIndent(r, "", "  ")
-		if err != nil {
-			return err
+		if err == nil && o.json == "-" {
+			_, err = o.out.Write(append(text, '\n'))
+		} else if err == nil {
+			err = os.WriteFile(o.json, append(text, '\n'), 0o644)
 		}
-		text = append(text, '\n')
-		if o.json == "-" {
-			_, err = o.out.Write(text)
-			return err
-		}
-		if err := os.WriteFile(o.json, text, 0o644); err != nil {
-			return err
-		}
+		errs = append(errs, err)
+	}
+	if o.json == "-" {
+		return errors.Join(errs...)
 	}
 	fmt.Fprintf(o.out, "commit %s, %s, %s\n\n%s\n\n%s\n", r.Commit, r.When, r.Machine, r.figureTable().Render(), r.targetTable().Render())
 	for _, f := range r.Failures {
 		fmt.Fprintf(o.out, "\nFAILED: %s\n", f)
 	}
+	if r.Busy != "" {
+		fmt.Fprintf(o.out, "\nBeware: %s.\n", r.Busy)
+	}
 	if r.Partial != "" {
 		fmt.Fprintf(o.out, "\nNot everything was measured: %s.\n", r.Partial)
 	}
-	return nil
+	return errors.Join(errs...)
 }

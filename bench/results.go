@@ -20,6 +20,7 @@ type results struct {
 	Events   int                 `json:"events"`
 	Rounds   map[string][]*round `json:"rounds"` // by scenario
 	Failures []string            `json:"failures,omitempty"`
+	Busy     string              `json:"busy,omitempty"`    // why the figures cannot be trusted
 	Partial  string              `json:"partial,omitempty"` // why not everything was measured
 	Targets  []outcome           `json:"targets"`
 }

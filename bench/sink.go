@@ -30,6 +30,7 @@ type sink struct {
 	objects map[string]*sunk
 	keys    []string // of objects, sorted
 	delay   time.Duration
+	denied  string // part of the keys that nobody may write
 	stats   sinkStats
 }
 
@@ -58,11 +59,15 @@ func serveSink(addr string) error {
 	if err != nil {
 		return err
 	}
+	return newSink().Serve(l)
+}
+
+func newSink() *fasthttp.Server {
 	s := &sink{objects: map[string]*sunk{}}
-	return (&fasthttp.Server{
+	return &fasthttp.Server{
 		Handler: s.handle, Name: "sink", MaxRequestBodySize: 1 << 30, NoDefaultDate: true,
 		ReadBufferSize: 64 << 10, Logger: silent{},
-	}).Serve(l)
+	}
 }
 
 type silent struct{}
@@ -117,6 +122,11 @@ func (s *sink) append(c *fasthttp.RequestCtx, key string, arrived time.Time) {
 	}
 	body := c.PostBody()
 	s.mu.Lock()
+	if s.denied != "" && strings.Contains(key, s.denied) {
+		s.mu.Unlock()
+		refuse(c, 403, "AccessDenied", "the sink was told to")
+		return
+	}
 	o, delay := s.objects[key], s.delay
 	if o == nil {
 		o = &sunk{}
@@ -268,7 +278,7 @@ func (s *sink) list(c *fasthttp.RequestCtx) {
 	_ = xml.NewEncoder(c).Encode(out) // into memory
 }
 
-// admin serves /_sink/stats, /_sink/reset and /_sink/delay?d=20ms.
+// admin serves /_sink/stats, reset, delay?d=20ms and refuse?key=part.
 func (s *sink) admin(c *fasthttp.RequestCtx, what string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -283,8 +293,10 @@ func (s *sink) admin(c *fasthttp.RequestCtx, what string) {
 			return
 		}
 		s.delay = d
+	case "refuse":
+		s.denied = string(c.QueryArgs().Peek("key"))
 	default:
-		refuse(c, 404, "NoSuchKey", "stats, reset or delay")
+		refuse(c, 404, "NoSuchKey", "stats, reset, delay or refuse")
 		return
 	}
 	_ = json.NewEncoder(c).Encode(s.stats) // into memory

@@ -2,7 +2,11 @@
 
 package main
 
-import "time"
+import (
+	"path/filepath"
+	"strings"
+	"time"
+)
 
 // Contenders, as the tables name them.
 const (
@@ -17,6 +21,8 @@ const (
 	plainSlow    = "Ossuary, appends of 20 ms"
 	gzipped      = "Ossuary, gzip"
 	zstandard    = "Ossuary, zstd"
+	known        = "Ossuary, series known"
+	emulated     = "Ossuary, store: the emulator"
 )
 
 // slowAppend is how long an append takes where it takes long.
@@ -70,17 +76,45 @@ func (b *bench) contend(t *trial, r race, l load, contender string) figures {
 	case hand1Slow:
 		return b.client(t, l, handSingle, singleSlow)
 	}
-	a := b.archive(l, map[string]string{gzipped: "gzip", zstandard: "zstd"}[contender])
-	if a.Codec == "" {
-		a.Codec = "plain"
+	f := b.archived(t, r, l, contender, "")
+	if b.profile != "" {
+		// Once more, since watching costs time.
+		b.archived(t, r, l, contender, filepath.Join(b.profile, l.stream()+"-"+slug(contender)))
 	}
-	a.Linger = r.linger
+	return f
+}
+
+// slug makes a part of a file's name of a contender's.
+func slug(contender string) string {
+	return strings.Join(strings.FieldsFunc(strings.ToLower(contender), func(r rune) bool { return r == ' ' || r == ',' || r == ':' }), "-")
+}
+
+// archived has a contender that is Ossuary archive the stream.
+func (b *bench) archived(t *trial, r race, l load, contender, profile string) figures {
+	a := b.archive(l, "plain")
+	a.Linger, a.Profile = r.linger, profile
+	switch contender {
+	case gzipped:
+		a.Codec = "gzip"
+	case zstandard:
+		a.Codec = "zstd"
+	}
 	defer b.dropLedger(t, a)
+	if contender == emulated {
+		e := b.emulator(t, "")
+		defer e.Kill()
+		a.Store = e.addr
+		return b.archiveAll(t, a, e.Process)
+	}
+	from := uint64(0)
+	if contender == known {
+		from = b.archiveBeginning(t, a)
+	}
 	b.sink.ask(t, "reset")
-	f := b.archiveAll(t, a)
+	f := b.archiveFrom(t, a, b.sink.Process, from)
 	st := b.sink.ask(t, "stats")
-	f.Appends = float64(st.Appends) / float64(l.Events) * 1e6
-	f.Bytes = float64(st.Bytes) / float64(l.Events)
+	f.Appends = float64(st.Appends) / float64(f.Events) * 1e6
+	f.Bytes = float64(st.Bytes) / float64(f.Events)
 	if st.Refused > 0 {
 		t.Fatalf("the store refused %d appends of a single writer", st.Refused)
 	}

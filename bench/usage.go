@@ -34,3 +34,17 @@ func memory(pid int) (now, peak uint64, err error) {
 	}
 	return s.VmRSS, s.VmHWM, nil
 }
+
+// loadAverage is how many processes ran or wanted to in the last minute; 0 if the
+// system does not say.
+func loadAverage() float64 {
+	fs, err := procfs.NewDefaultFS()
+	if err != nil {
+		return 0
+	}
+	l, err := fs.LoadAvg()
+	if err != nil {
+		return 0
+	}
+	return l.Load1
+}
