@@ -72,6 +72,7 @@ func TestBadFlagsAreExplained(t *testing.T) {
 	for _, tt := range []struct{ arg, want string }{
 		{"--scenario=nosuch", "series-16"},
 		{"--rounds=0", "at least 1"},
+		{"--contender=(", "missing closing"},
 		{"--events=5", "at least 1000"},
 		{"--consumer=/no/such/file", "/no/such/file"},
 		{"surplus", "no flag"},

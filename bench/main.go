@@ -32,6 +32,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"regexp"
 	"runtime"
 	"slices"
 	"strings"
@@ -42,6 +43,7 @@ import (
 // options are the flags.
 type options struct {
 	scenarios string
+	only      *regexp.Regexp // contenders; nil: all
 	rounds    int
 	events    int
 	budget    time.Duration
@@ -80,6 +82,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	flags.StringVar(&o.scenarios, "scenario", "", "comma-separated `NAMES` of scenarios to measure; default all: "+strings.Join(scenarioNames(), ", "))
+	flags.Func("contender", "measure only contenders whose names match this `REGEXP`, as in '^(bare, AckExplicit|Ossuary)$'", func(text string) (err error) {
+		o.only, err = regexp.Compile(text)
+		return err
+	})
 	flags.IntVar(&o.rounds, "rounds", 3, "how often each scenario is measured")
 	flags.IntVar(&o.events, "events", 200_000, "events in the stream of 16 series; other streams have a multiple of it")
 	flags.DurationVar(&o.budget, "budget", 11*time.Minute, "no scenario is begun after this `TIME`")
@@ -89,7 +95,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.StringVar(&o.svg, "svg", "", "draw the paces into this `FILE`")
 	flags.StringVar(&o.docs, "docs", "", "put tables and picture into PERFORMANCE.md and performance.svg in this `DIR` (../docs)")
 	flags.StringVar(&o.profile, "profile", "", "let Ossuary run once more for each figure of its pace, and write CPU and heap profiles of that into this `DIR`")
-	if err := flags.Parse(args); err != nil {
+	switch err := flags.Parse(args); {
+	case errors.Is(err, flag.ErrHelp):
+		return 0
+	case err != nil:
 		return 2
 	}
 	if o.quick {
@@ -164,6 +173,9 @@ func measure(ctx context.Context, o options, chosen []scenario) (*results, error
 		Commit: commit(), When: began.UTC().Format(time.RFC3339), Events: o.events, Rounds: map[string][]*round{},
 		Machine: fmt.Sprintf("%d cores, %s, %s/%s, %s", runtime.NumCPU(), processor(), runtime.GOOS, runtime.GOARCH, runtime.Version()),
 	}}
+	if o.binary != "" {
+		b.results.Commit = "unknown, of " + o.binary
+	}
 	if load > 0.5 {
 		b.results.Busy = fmt.Sprintf("other programs were at work (load average %.1f before the first round), so that paces are too low and ratios uncertain", load)
 		b.say("%s", b.results.Busy)

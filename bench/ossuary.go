@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -200,7 +201,7 @@ func (b *bench) dropLedger(t *trial, a archive) {
 }
 
 func isGone(err error) bool {
-	return err == jetstream.ErrBucketNotFound || err == jetstream.ErrStreamNotFound //nolint:errorlint // as the client returns them
+	return errors.Is(err, jetstream.ErrBucketNotFound) || errors.Is(err, jetstream.ErrStreamNotFound)
 }
 
 // archiveAll runs the service from the stream's beginning to its end, and says

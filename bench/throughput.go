@@ -49,6 +49,9 @@ func (r race) run(b *bench, t *trial, out *round) {
 	l := load{Series: r.series, Payload: r.payload, Events: int(r.events * float64(b.events))}
 	b.fill(t, l)
 	for _, c := range r.contenders {
+		if b.only != nil && !b.only.MatchString(c) {
+			continue
+		}
 		out.Figures[c] = b.contend(t, r, l, c)
 		b.say("  %s: %s", c, out.Figures[c])
 	}
