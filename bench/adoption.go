@@ -52,7 +52,7 @@ func adoption(b *bench, t *trial, out *round) {
 	if frame == 0 || read == 0 {
 		t.Fatalf("of a frame of %d bytes whose answer was lost, %d were read: nothing was adopted", frame, read)
 	}
-	out.Values["frame"], out.Values["read"] = float64(frame), float64(read)
-	out.Values["read per frame"] = float64(read) / float64(frame)
+	out.Values["frame, bytes"] = float64(frame)
+	out.Values["bytes read per byte of the frame"] = float64(read) / float64(frame)
 	b.say("  a frame of %d bytes, %d read", frame, read)
 }

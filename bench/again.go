@@ -38,7 +38,7 @@ func restart(b *bench, t *trial, out *round) {
 	if st.Refused > 0 {
 		t.Fatalf("the store refused %d appends after a clean stop", st.Refused)
 	}
-	out.Values["first append"], out.Values["backlog archived"] = took.Seconds(), caught.Seconds()
+	out.Values["first append after, s"], out.Values["backlog archived after, s"] = took.Seconds(), caught.Seconds()
 	b.say("  first append after %.0f ms, backlog of %d archived after %.1f s", float64(took.Milliseconds()), l.Events, caught.Seconds())
 }
 

@@ -48,7 +48,8 @@ func (r *results) markdown() string {
 		r.Commit, r.When, r.Machine, r.Events, r.most())
 	b.WriteString("![events per second](performance.svg)\n\n")
 	b.WriteString(r.targetTable().RenderMarkdown() + "\n\n")
-	b.WriteString(r.figureTable().RenderMarkdown() + "\n")
+	b.WriteString(r.figureTable().RenderMarkdown() + "\n\n")
+	b.WriteString(r.valueTable().RenderMarkdown() + "\n")
 	if r.Busy != "" {
 		fmt.Fprintf(&b, "\nBeware: %s.\n", r.Busy)
 	}

@@ -96,7 +96,7 @@ func latency(b *bench, t *trial, out *round) {
 	}
 	slices.Sort(took)
 	at := func(q float64) float64 { return took[int(q*float64(len(took)-1))] }
-	out.Values["p50"], out.Values["p99"], out.Values["max"] = at(0.5), at(0.99), at(1)
+	out.Values["p50, ms"], out.Values["p99, ms"], out.Values["longest, ms"] = at(0.5), at(0.99), at(1)
 	b.say("  publish to acknowledged: p50 %.1f ms, p99 %.1f ms, longest %.1f ms", at(0.5), at(0.99), at(1))
 }
 

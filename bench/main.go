@@ -247,7 +247,8 @@ func (r *results) publish(o options) error {
 	if o.json == "-" {
 		return errors.Join(errs...)
 	}
-	fmt.Fprintf(o.out, "commit %s, %s, %s\n\n%s\n\n%s\n", r.Commit, r.When, r.Machine, r.figureTable().Render(), r.targetTable().Render())
+	fmt.Fprintf(o.out, "commit %s, %s, %s\n\n%s\n\n%s\n\n%s\n", r.Commit, r.When, r.Machine,
+		r.figureTable().Render(), r.valueTable().Render(), r.targetTable().Render())
 	for _, f := range r.Failures {
 		fmt.Fprintf(o.out, "\nFAILED: %s\n", f)
 	}

@@ -4,6 +4,8 @@ package main
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/dustin/go-humanize"
@@ -49,6 +51,24 @@ func (r *results) targetTable() table.Writer {
 			unit = " " + o.Unit
 		}
 		w.AppendRow(table.Row{o.Title, sign + digits(o.Bound) + unit, o.Spread.String() + unit, met})
+	}
+	return w
+}
+
+// valueTable is the table of what is no pace.
+func (r *results) valueTable() table.Writer {
+	w := table.NewWriter()
+	w.AppendHeader(table.Row{"scenario", "", "measured"})
+	for _, s := range scenarios {
+		names := map[string]bool{}
+		for _, x := range r.Rounds[s.name] {
+			for name := range x.Values {
+				names[name] = true
+			}
+		}
+		for _, name := range slices.Sorted(maps.Keys(names)) {
+			w.AppendRow(table.Row{s.title, name, spreadOf(r.over(s.name, named(name))).String()})
+		}
 	}
 	return w
 }
