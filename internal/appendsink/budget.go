@@ -14,8 +14,9 @@ type Budget struct {
 
 	mu     sync.Mutex
 	used   int64
-	held   int64 // of used: in held series
-	change chan struct{}
+	held   int64         // of used: in held series
+	change chan struct{} // closed and replaced when what is taken changes, if somebody waits
+	waits  int           // for change
 	wakes  []func()
 }
 
@@ -69,14 +70,22 @@ func (b *Budget) acquire(ctx context.Context, n int64, giveUp func() bool) (bool
 			return true, nil
 		}
 		change, wakes := b.change, b.pressedLocked()
+		b.waits++
 		b.mu.Unlock()
 		for _, w := range wakes {
 			w()
 		}
+		var err error
 		select {
 		case <-change:
 		case <-ctx.Done():
-			return false, ctx.Err()
+			err = ctx.Err()
+		}
+		b.mu.Lock()
+		b.waits--
+		b.mu.Unlock()
+		if err != nil {
+			return false, err
 		}
 	}
 }
@@ -87,8 +96,7 @@ func (b *Budget) add(n, held int64) {
 	b.used += n
 	b.held += held
 	if n < 0 || held != 0 {
-		close(b.change)
-		b.change = make(chan struct{})
+		b.changed()
 	}
 	wakes := b.pressedLocked()
 	b.mu.Unlock()
@@ -100,9 +108,17 @@ func (b *Budget) add(n, held int64) {
 // nudge makes those who wait look again.
 func (b *Budget) nudge() {
 	b.mu.Lock()
-	close(b.change)
-	b.change = make(chan struct{})
+	b.changed()
 	b.mu.Unlock()
+}
+
+// changed makes those who wait look again; b.mu is held. Whoever looks and then
+// waits does both under one hold of b.mu.
+func (b *Budget) changed() {
+	if b.waits > 0 {
+		close(b.change)
+		b.change = make(chan struct{})
+	}
 }
 
 func (b *Budget) pressed() bool {

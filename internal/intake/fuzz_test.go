@@ -23,8 +23,17 @@ func FuzzReply(f *testing.F) {
 	f.Fuzz(func(t *testing.T, reply string, consumer, stream uint64) {
 		msg := &nats.Msg{Subject: "s", Reply: reply, Sub: &nats.Subscription{}}
 		meta, err := metadata(msg)
+		theirs, theirErr := msg.Metadata()
 		if err != nil {
+			if theirErr == nil && numbers(reply) {
+				t.Fatalf("%q is refused: %v", reply, err)
+			}
 			return
+		}
+		if theirErr != nil || meta.Sequence.Stream != theirs.Sequence.Stream || meta.Sequence.Consumer != theirs.Sequence.Consumer ||
+			meta.NumDelivered != theirs.NumDelivered || meta.NumPending != theirs.NumPending || !meta.Timestamp.Equal(theirs.Timestamp) ||
+			meta.Stream != theirs.Stream || meta.Consumer != theirs.Consumer || meta.Domain != theirs.Domain {
+			t.Fatalf("%q is %+v, the client library reads %+v, %v", reply, meta, theirs, theirErr)
 		}
 		if !strings.HasPrefix(reply, ackPrefix) {
 			t.Fatalf("%q is taken for a delivery", reply)
@@ -45,9 +54,6 @@ func FuzzReply(f *testing.F) {
 		if len(tokens) > 9 {
 			at = 4
 		}
-		if overflows(tokens[at+2:]) {
-			return // of no server
-		}
 		want := fmt.Sprintf("%s.%s.1.%d.%d.", meta.Stream, meta.Consumer, c.stream, c.consumer)
 		if got := strings.Join(tokens[at:], ".") + "."; !strings.HasPrefix(plainNumbers(got, 2), want) {
 			t.Fatalf("%q is taken for %q", reply, want)
@@ -55,15 +61,20 @@ func FuzzReply(f *testing.F) {
 	})
 }
 
-// overflows says that one of the numbers takes more than 64 bits, which the client
-// library does not notice.
-func overflows(tokens []string) bool {
-	for _, s := range tokens[:min(len(tokens), 5)] {
-		if _, err := strconv.ParseUint(s, 10, 64); errors.Is(err, strconv.ErrRange) {
-			return true
+// numbers says that the numbers in a reply are some, of 64 bits at most. The client
+// library takes others too, for 0 or whatever is left of them.
+func numbers(reply string) bool {
+	tokens := strings.Split(reply, ".")
+	at := 4
+	if len(tokens) > 9 {
+		at = 6
+	}
+	for _, s := range tokens[at : at+5] {
+		if _, err := strconv.ParseUint(s, 10, 64); err != nil {
+			return false
 		}
 	}
-	return false
+	return true
 }
 
 // plainNumbers takes leading zeros from the tokens behind the first ones.
@@ -116,6 +127,7 @@ func FuzzPullStatus(f *testing.F) {
 			t.Fatalf("%v: %q, %v, want %q", h, reason, gone, want)
 		}
 		p.receive(&nats.Msg{Header: h}) // not a delivery: it has no reply
+		p.look(time.Now())
 		if time.Since(p.heard) > time.Minute {
 			t.Fatal("not heard")
 		}

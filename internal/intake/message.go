@@ -2,6 +2,8 @@ package intake
 
 import (
 	"fmt"
+	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -35,17 +37,55 @@ func header(h map[string][]string) map[string][]string {
 	return kept
 }
 
-// metadata is what the server says of a delivery.
-func metadata(msg *nats.Msg) (jetstream.MsgMetadata, error) {
-	m, err := msg.Metadata()
-	if err != nil {
-		return jetstream.MsgMetadata{}, fmt.Errorf("subject %s, reply %s: %w", msg.Subject, msg.Reply, err)
+// metadata is what the server says of a delivery: nats.Msg's Metadata without its
+// allocation, and stricter, as numbers that are none are refused here. The reply is
+//
+//	$JS.ACK.<stream>.<consumer>.<delivered>.<stream sequence>.<consumer sequence>.<time>.<pending>
+//
+// or has domain and account before the stream, and then perhaps more at its end.
+func metadata(msg *nats.Msg) (m jetstream.MsgMetadata, err error) {
+	fail := func(what string) (jetstream.MsgMetadata, error) {
+		return jetstream.MsgMetadata{}, fmt.Errorf("subject %s, reply %s: %s", msg.Subject, msg.Reply, what)
 	}
-	return jetstream.MsgMetadata{
-		Sequence:     jetstream.SequencePair{Consumer: m.Sequence.Consumer, Stream: m.Sequence.Stream},
-		NumDelivered: m.NumDelivered, NumPending: m.NumPending, Timestamp: m.Timestamp,
-		Stream: m.Stream, Consumer: m.Consumer, Domain: m.Domain,
-	}, nil
+	rest, ok := strings.CutPrefix(msg.Reply, ackPrefix)
+	if !ok {
+		return fail("it is no delivery's")
+	}
+	switch n := strings.Count(rest, "."); {
+	case n == 6:
+	case n >= 8:
+		m.Domain, rest, _ = strings.Cut(rest, ".")
+		if m.Domain == "_" {
+			m.Domain = ""
+		}
+		_, rest, _ = strings.Cut(rest, ".")
+	default:
+		return fail("it has not as many parts as a delivery's")
+	}
+	m.Stream, rest, _ = strings.Cut(rest, ".")
+	m.Consumer, rest, _ = strings.Cut(rest, ".")
+	var numbers [5]uint64
+	for i := range numbers {
+		if numbers[i], rest, ok = number(rest); !ok {
+			return fail("one of its numbers is none")
+		}
+	}
+	m.NumDelivered, m.Sequence.Stream, m.Sequence.Consumer = numbers[0], numbers[1], numbers[2]
+	m.Timestamp, m.NumPending = time.Unix(0, int64(numbers[3])), numbers[4]
+	return m, nil
+}
+
+// number reads the decimal number before the next dot.
+func number(s string) (n uint64, rest string, ok bool) {
+	i := 0
+	for ; i < len(s) && s[i] != '.'; i++ {
+		d := uint64(s[i] - '0')
+		if d > 9 || n > (1<<64-1-d)/10 {
+			return 0, "", false
+		}
+		n = 10*n + d
+	}
+	return n, s[min(i+1, len(s)):], i > 0
 }
 
 // fill makes e and m of msg. Both share its buffers: they are good until the

@@ -63,7 +63,8 @@ type puller struct {
 	mu      sync.Mutex
 	bytes   int       // what one pull may bring
 	left    int       // messages that were asked for and have not come
-	heard   time.Time // when the server last said something
+	said    bool      // the server has said something since the last look
+	heard   time.Time // at the last look that found so
 	busy    bool      // in deliver: what it says waits
 	links   uint64    // reconnects before the first pull
 	stopped bool
@@ -141,6 +142,9 @@ func (p *puller) look(now time.Time) {
 	if p.interrupted() || p.busy { // what came while it is busy is not read yet
 		return
 	}
+	if p.said { // noted here, since a clock costs more than all else there is to do per message
+		p.said, p.heard = false, now
+	}
 	if silent := now.Sub(p.heard); silent > pullSilence {
 		p.gone("interrupted", fmt.Errorf("nothing was heard of the consumer for %s", silent.Round(time.Second)))
 		return
@@ -160,7 +164,7 @@ func (p *puller) interrupted() bool {
 
 func (p *puller) receive(m *nats.Msg) {
 	p.mu.Lock()
-	p.heard = time.Now()
+	p.said = true
 	if p.interrupted() {
 		p.mu.Unlock()
 		return
@@ -175,7 +179,7 @@ func (p *puller) receive(m *nats.Msg) {
 	p.deliver(m)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.busy, p.heard, p.left = false, time.Now(), max(p.left-1, 0)
+	p.busy, p.said, p.left = false, true, max(p.left-1, 0)
 	p.ask()
 }
 

@@ -37,7 +37,9 @@ func (s *sink) Put(ctx context.Context, layout int, t router.Target, e *event.Ev
 	if err != nil {
 		return err
 	}
-	err = s.set.Add(ctx, spec, e, slot)
+	if err = s.set.Add(ctx, spec, e, slot); err == nil {
+		return nil
+	}
 	var poison *event.PoisonError
 	if errors.As(err, &poison) {
 		s.deadLetter(slot)
