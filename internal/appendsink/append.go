@@ -122,7 +122,7 @@ func (s *series) attempt(ctx context.Context, b *batch, why string) (done bool, 
 		buffers.put(frame)
 		return false, s.seal(ctx, whySize, b.spec.ext()) // framed again in the next: position and prev are others there
 	}
-	ok, err := s.put(ctx, frame, f, len(b.body), b.spec.Create)
+	ok, err := s.put(ctx, frame, f, b.body.size, b.spec.Create)
 	if !ok || err != nil {
 		return false, err
 	}
@@ -261,16 +261,25 @@ func (s *series) frame(b *batch) ([]byte, *event.Frame, error) {
 		c.Seqs = string(event.AppendSeqs(nil, b.seqs))
 	}
 	if b.spec.Audit {
-		root := event.EventsRoot(b.body)
+		root := event.EventsRoot(b.body.pieces...)
 		c.EventsRoot = &root
 	}
 	w := s.set.writer()
 	defer s.set.writers.Put(w)
-	out, hash, err := w.Data(buffers.get(len(b.body)/2), s.tail.codec, &c, s.tail.position, b.body)
+	out, hash, err := w.Data(buffers.get(s.frameSize(b)), s.tail.codec, &c, s.tail.position, b.body.pieces...)
 	if err != nil {
 		return nil, nil, fmt.Errorf("framing %d events: %w", b.len(), err)
 	}
 	return out, &event.Frame{Content: c, Hash: hash}, nil
+}
+
+// frameSize is about what b's frame will take.
+func (s *series) frameSize(b *batch) int {
+	const header = 2 << 10
+	if s.tail.codec == event.Plain {
+		return b.body.size + header
+	}
+	return b.body.size/4 + header
 }
 
 // content is the header that every frame of the series has next; what is about

@@ -18,7 +18,7 @@ const maxSeqs = 30 << 10
 // owned by the series' worker afterwards.
 type batch struct {
 	spec  *Spec
-	body  []byte
+	body  body
 	ends  []int // end of each line in body
 	seqs  []uint64
 	times []int64 // Unix nanoseconds
@@ -67,10 +67,10 @@ func (b *batch) line(i int) []byte {
 	if i > 0 {
 		start = b.ends[i-1]
 	}
-	return b.body[start:b.ends[i]]
+	return b.body.line(start, b.ends[i])
 }
 
-// push records the event whose line was appended to body.
+// push records the event whose line was added to body.
 func (b *batch) push(e *event.Event, slot uint64) {
 	if b.spec.Encoder.Format == event.Raw {
 		b.seqBytes += 3
@@ -78,31 +78,35 @@ func (b *batch) push(e *event.Event, slot uint64) {
 			b.seqBytes += 7
 		}
 	}
-	b.ends = append(b.ends, len(b.body))
+	b.ends = append(b.ends, b.body.size)
 	b.seqs = append(b.seqs, e.Sequence)
 	b.times = append(b.times, e.Time.UnixNano())
 	b.slots = append(b.slots, slot)
 	if b.marks != nil {
 		b.marks = append(b.marks, unmarked)
 	}
-	if len(b.body) >= b.spec.Flush.Size || len(b.seqs) >= b.spec.Flush.Events || b.seqBytes > maxSeqs {
+	if b.body.size >= b.spec.Flush.Size || len(b.seqs) >= b.spec.Flush.Events || b.seqBytes > maxSeqs {
 		b.full = true
 	}
 }
 
 // memory is what the batch's buffers take.
 func (b *batch) memory() int64 {
-	return int64(cap(b.body)) + eventOverhead*int64(cap(b.seqs))
+	return b.body.memory + eventOverhead*int64(cap(b.seqs))
 }
 
 // keep drops every event for which keep is false.
 func (b *batch) keep(keep func(i int) bool) {
-	body, n, start := b.body[:0], 0, 0
-	for i := range b.seqs {
-		end := b.ends[i]
-		if keep(i) {
-			body = append(body, b.body[start:end]...)
-			b.ends[n], b.seqs[n], b.times[n], b.slots[n] = len(body), b.seqs[i], b.times[i], b.slots[i]
+	kept := make([]bool, len(b.seqs))
+	for i := range kept {
+		kept[i] = keep(i)
+	}
+	b.body.cut(b.ends, func(i int) bool { return kept[i] })
+	n, start, size := 0, 0, 0
+	for i, end := range b.ends {
+		if kept[i] {
+			size += end - start
+			b.ends[n], b.seqs[n], b.times[n], b.slots[n] = size, b.seqs[i], b.times[i], b.slots[i]
 			if b.marks != nil {
 				b.marks[n] = b.marks[i]
 			}
@@ -110,7 +114,7 @@ func (b *batch) keep(keep func(i int) bool) {
 		}
 		start = end
 	}
-	b.body, b.ends, b.seqs, b.times, b.slots = body, b.ends[:n], b.seqs[:n], b.times[:n], b.slots[:n]
+	b.ends, b.seqs, b.times, b.slots = b.ends[:n], b.seqs[:n], b.times[:n], b.slots[:n]
 	if b.marks != nil {
 		b.marks = b.marks[:n]
 	}

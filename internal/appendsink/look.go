@@ -488,8 +488,9 @@ var buffers bufferPool
 
 type bufferPool struct{ p sync.Pool }
 
+// get returns an empty buffer with room for n bytes.
 func (b *bufferPool) get(n int) []byte {
-	if v, ok := b.p.Get().(*[]byte); ok {
+	if v, ok := b.p.Get().(*[]byte); ok && cap(*v) >= n {
 		return (*v)[:0]
 	}
 	return make([]byte, 0, max(n, 4<<10))

@@ -357,11 +357,9 @@ func (t *Set) fill(s *series, spec *Spec, e *event.Event, slot uint64, encode fu
 	} else {
 		b = &batch{spec: spec}
 	}
-	body, err := encode(b.body)
-	if err != nil {
+	if err := b.body.add(len(e.Data)+len(e.Subject)+lineOverhead, encode); err != nil {
 		return false, err
 	}
-	b.body = body
 	now := time.Now()
 	if b.len() == 0 {
 		if n := len(s.queue); n > 0 {
@@ -502,6 +500,7 @@ func (t *Set) work(ctx context.Context, s *series) {
 			s.b = nil
 			s.book(-b.cost)
 			t.mu.Unlock()
+			b.body.free()
 		}
 	}
 }

@@ -48,7 +48,9 @@ func (b *bodies) open(f *Frame, c Codec, p []byte) (body []byte, what string) {
 	case len(body) == 0 && n.Kind == KindData:
 		return nil, "a data frame has no body"
 	}
-	if what := n.wrong(f.Place.Position, body); what != "" {
+	var l lines
+	l.add(body)
+	if what := n.wrong(f.Place.Position, &l); what != "" {
 		return nil, what
 	}
 	if n.Kind == KindSeal {

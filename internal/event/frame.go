@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"time"
 
 	"github.com/klauspost/compress/flate"
@@ -26,6 +27,7 @@ type FrameWriter struct {
 	flate *flate.Writer
 	zstd  *zstd.Encoder
 	body  bytes.Buffer // compressed body of the frame at work
+	whole []byte       // its uncompressed body in one piece, for zstd
 }
 
 // NewFrameWriter makes a writer that compresses at level: 1 (fast) to 9 (small),
@@ -38,16 +40,17 @@ func NewFrameWriter(level int) *FrameWriter {
 }
 
 // Data appends a data frame that holds body, the lines of content.Count events,
-// and starts at position in its object. It sets content's Version, Kind and
-// SHA256 and returns the hash of the content, the next frame's Prev. After an
-// error dst is as it was: ErrHeaderTooLarge, or content that no reader would
-// take.
-func (w *FrameWriter) Data(dst []byte, c Codec, content *Content, position int64, body []byte) ([]byte, Hash, error) {
-	if len(body) > MaxBody {
-		return dst, Hash{}, fmt.Errorf("frame body of %d bytes is larger than 1 GiB", len(body))
+// and starts at position in its object. The body may come in pieces; the frame is
+// the same. It sets content's Version, Kind and SHA256 and returns the hash of the
+// content, the next frame's Prev. After an error dst is as it was:
+// ErrHeaderTooLarge, or content that no reader would take.
+func (w *FrameWriter) Data(dst []byte, c Codec, content *Content, position int64, body ...[]byte) ([]byte, Hash, error) {
+	size := 0
+	for _, p := range body {
+		size += len(p)
 	}
-	if body == nil {
-		body = []byte{}
+	if size > MaxBody {
+		return dst, Hash{}, fmt.Errorf("frame body of %d bytes is larger than 1 GiB", size)
 	}
 	content.Kind = KindData
 	return w.frame(dst, c, content, position, body, 0)
@@ -81,30 +84,30 @@ func (w *FrameWriter) Seal(dst []byte, c Codec, content *Content, position int64
 	return append(out, trailer...), hash, nil
 }
 
-func (w *FrameWriter) frame(dst []byte, c Codec, content *Content, position int64, body []byte, trailer int) ([]byte, Hash, error) {
+func (w *FrameWriter) frame(dst []byte, c Codec, content *Content, position int64, body [][]byte, trailer int) ([]byte, Hash, error) {
+	if content.Format == Raw && c == Plain {
+		return dst, Hash{}, errors.New("cannot write frame: raw lines need gzip or zstd")
+	}
+	what, err := w.compress(c, body)
+	if err != nil {
+		return dst, Hash{}, fmt.Errorf("cannot write frame: compressing: %w", err)
+	}
 	content.Version = Version
-	content.SHA256 = sha256.Sum256(body)
+	content.SHA256 = what.hash
 	n := *content
 	for _, t := range []*time.Time{&n.Stream.Created, &n.MinTime, &n.MaxTime, &n.Greatest} {
 		*t = t.UTC()
 	}
-	if what := n.wrong(position, body); what != "" {
+	if what := n.wrong(position, &what.lines); what != "" {
 		return dst, Hash{}, errors.New("cannot write frame: " + what)
-	}
-	if n.Format == Raw && c == Plain {
-		return dst, Hash{}, errors.New("cannot write frame: raw lines need gzip or zstd")
 	}
 	js, err := marshal(&n)
 	if err != nil {
 		return dst, Hash{}, fmt.Errorf("cannot write frame: %w", err)
 	}
-	stored, err := w.compress(c, body)
-	if err != nil {
-		return dst, Hash{}, fmt.Errorf("cannot write frame: compressing: %w", err)
-	}
 	hash := Hash(sha256.Sum256(js))
 	place, err := marshal(&Place{
-		Position: position, Length: int64(len(stored)), Trailer: int64(trailer), Codec: c, Content: hash,
+		Position: position, Length: int64(what.size), Trailer: int64(trailer), Codec: c, Content: hash,
 	})
 	if err != nil {
 		return dst, Hash{}, fmt.Errorf("cannot write frame: %w", err)
@@ -119,7 +122,14 @@ func (w *FrameWriter) frame(dst []byte, c Codec, content *Content, position int6
 		return dst, Hash{}, ErrHeaderTooLarge
 	}
 	dst = appendBlock(dst, c, blockHeader, header)
-	return append(dst, stored...), hash, nil
+	if c != Plain {
+		return append(dst, what.stored...), hash, nil
+	}
+	dst = slices.Grow(dst, what.size)
+	for _, p := range body {
+		dst = append(dst, p...)
+	}
+	return dst, hash, nil
 }
 
 // marshal is compact JSON without HTML escapes. Text that is not UTF-8 would be
@@ -134,37 +144,87 @@ func marshal(v any) ([]byte, error) {
 	return bytes.TrimSuffix(b.Bytes(), []byte{'\n'}), nil
 }
 
-// compress returns the stored form of body, valid until the next call.
-func (w *FrameWriter) compress(c Codec, body []byte) ([]byte, error) {
+// compressed is a body as it is to be stored, and what its header says of it.
+type compressed struct {
+	stored []byte // valid until the next frame; nil for Plain: the body itself
+	size   int    // of what is stored
+	hash   Hash   // of the body
+	lines  lines  // of the body
+}
+
+// lines is what a header can be held against.
+type lines struct {
+	count int
+	bytes int
+	ended bool // by a newline
+}
+
+func (l *lines) add(p []byte) {
+	if len(p) > 0 {
+		l.count += bytes.Count(p, newline)
+		l.bytes += len(p)
+		l.ended = p[len(p)-1] == '\n'
+	}
+}
+
+var newline = []byte{'\n'}
+
+// bodyBlock is how much of a body is hashed, counted and compressed at a time, so that
+// it comes from memory once.
+const bodyBlock = 64 << 10
+
+// compress reads a body in pieces.
+func (w *FrameWriter) compress(c Codec, body [][]byte) (out compressed, err error) {
 	w.body.Reset()
+	w.whole = w.whole[:0]
+	if c == Gzip && w.flate == nil {
+		level := w.level
+		if level == 0 {
+			level = flate.DefaultCompression
+		}
+		if w.flate, err = flate.NewWriter(nil, level); err != nil {
+			return out, err
+		}
+	}
+	if c == Gzip {
+		w.flate.Reset(&w.body)
+	}
+	sum := sha256.New()
+	crc := uint32(0)
+	for _, p := range body {
+		for len(p) > 0 {
+			b := p[:min(len(p), bodyBlock)]
+			p = p[len(b):]
+			sum.Write(b)
+			out.lines.add(b)
+			switch c {
+			case Gzip:
+				crc = crc32.Update(crc, crc32.IEEETable, b)
+				if _, err := w.flate.Write(b); err != nil {
+					return out, err
+				}
+			case Zstd:
+				if len(body) > 1 {
+					w.whole = append(w.whole, b...)
+				}
+			}
+		}
+	}
+	sum.Sum(out.hash[:0])
 	switch c {
 	case Gzip:
-		if len(body) == 0 {
-			return gzipEmpty, nil
-		}
-		if w.flate == nil {
-			level := w.level
-			if level == 0 {
-				level = flate.DefaultCompression
-			}
-			f, err := flate.NewWriter(nil, level)
-			if err != nil {
-				return nil, err
-			}
-			w.flate = f
-		}
-		w.flate.Reset(&w.body)
-		if _, err := w.flate.Write(body); err != nil {
-			return nil, err
+		if out.lines.bytes == 0 {
+			out.stored = gzipEmpty
+			break
 		}
 		if err := w.flate.Close(); err != nil {
-			return nil, err
+			return out, err
 		}
-		out := w.body.AvailableBuffer()
-		out = binary.LittleEndian.AppendUint32(out, crc32.ChecksumIEEE(body))
-		out = binary.LittleEndian.AppendUint32(out, uint32(len(body)))
-		w.body.Write(out)
-		return w.body.Bytes(), nil
+		end := w.body.AvailableBuffer()
+		end = binary.LittleEndian.AppendUint32(end, crc)
+		end = binary.LittleEndian.AppendUint32(end, uint32(out.lines.bytes))
+		w.body.Write(end)
+		out.stored = w.body.Bytes()
 	case Zstd:
 		if w.zstd == nil {
 			level := zstd.SpeedDefault
@@ -174,15 +234,22 @@ func (w *FrameWriter) compress(c Codec, body []byte) ([]byte, error) {
 			z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1),
 				zstd.WithWindowSize(zstdWindow), zstd.WithZeroFrames(true), zstd.WithLowerEncoderMem(true))
 			if err != nil {
-				return nil, err
+				return out, err
 			}
 			w.zstd = z
 		}
-		out := w.zstd.EncodeAll(body, w.body.AvailableBuffer())
-		w.body.Write(out)
-		return w.body.Bytes(), nil
+		whole := w.whole
+		if len(body) == 1 {
+			whole = body[0]
+		}
+		w.body.Write(w.zstd.EncodeAll(whole, w.body.AvailableBuffer()))
+		out.stored = w.body.Bytes()
 	case Plain:
-		return body, nil
+		out.size = out.lines.bytes
+		return out, nil
+	default:
+		return out, fmt.Errorf("unknown codec %d", c)
 	}
-	return nil, fmt.Errorf("unknown codec %d", c)
+	out.size = len(out.stored)
+	return out, nil
 }

@@ -54,13 +54,15 @@ func pair(left, right Hash) Hash {
 }
 
 // EventsRoot is Content.EventsRoot of a body: the root over its lines without
-// their newlines.
-func EventsRoot(body []byte) Hash {
+// their newlines. A body may come in pieces of whole lines.
+func EventsRoot(body ...[]byte) Hash {
 	var t Tree
-	for len(body) > 0 {
-		line, rest, _ := bytes.Cut(body, []byte{'\n'})
-		t.Add(line)
-		body = rest
+	for _, p := range body {
+		for len(p) > 0 {
+			line, rest, _ := bytes.Cut(p, newline)
+			t.Add(line)
+			p = rest
+		}
 	}
 	return t.Root()
 }

@@ -158,9 +158,9 @@ func (f *Frame) wrong(c Codec, newline bool) string {
 	return f.Content.wrong(p.Position, nil)
 }
 
-// wrong says why a content cannot be, at its place and with its body (nil: not
-// known yet); "" if it can.
-func (n *Content) wrong(position int64, body []byte) string {
+// wrong says why a content cannot be, at its place and with the lines of its body
+// (nil: not known yet); "" if it can.
+func (n *Content) wrong(position int64, body *lines) string {
 	switch {
 	case n.Segment < 1 || n.Frame < 1:
 		return "segments and frames count from 1"
@@ -176,7 +176,7 @@ func (n *Content) wrong(position int64, body []byte) string {
 		switch {
 		case n.Next == "":
 			return "a " + n.Kind + " frame must name the next segment"
-		case n.Count != 0 || n.First != 0 || len(body) > 0:
+		case n.Count != 0 || n.First != 0 || (body != nil && body.bytes > 0):
 			return "a " + n.Kind + " frame holds no events"
 		case n.Valid < 0 || n.Valid > position:
 			return "its valid length reaches beyond its position"
@@ -190,8 +190,8 @@ func (n *Content) wrong(position int64, body []byte) string {
 		return "its timestamps are out of order"
 	}
 	if body != nil {
-		if lines := bytes.Count(body, []byte{'\n'}); lines != n.Count || body[len(body)-1] != '\n' {
-			return fmt.Sprintf("its body has %d lines for %d events, or no newline at its end", lines, n.Count)
+		if body.count != n.Count || !body.ended {
+			return fmt.Sprintf("its body has %d lines for %d events, or no newline at its end", body.count, n.Count)
 		}
 	}
 	return ""
