@@ -29,31 +29,44 @@ func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\n' || c == '\
 
 // skipValue returns the index behind the JSON value that starts at i, or -1 if
 // there is none. It takes blank and tab as white space between tokens, but no
-// raw newline. It does not recurse.
+// raw newline. It does not recurse. White space is looked for only where what was
+// expected does not stand: most JSON that machines write has none.
 func skipValue(p []byte, i int) int {
 	var objects [(maxDepth + 63) / 64]uint64 // bit d-1: level d is an object
-	depth := 0
+	depth, object := 0, false                // object: the present level is one
 	for {
 		// A value starts here.
-		i = skipBlank(p, i)
-		if i >= len(p) {
+		if i = skipBlank(p, i); i >= len(p) {
 			return -1
 		}
-		opened := false
 		switch c := p[i]; c {
+		case '"':
+			i = skipString(p, i)
 		case '{', '[':
 			if depth == maxDepth {
 				return -1
 			}
+			object = c == '{'
 			bit := uint64(1) << (depth % 64)
 			objects[depth/64] &^= bit
-			if c == '{' {
+			if object {
 				objects[depth/64] |= bit
 			}
 			depth++
-			i, opened = i+1, true
-		case '"':
-			i = skipString(p, i)
+			if i = skipBlank(p, i+1); i >= len(p) {
+				return -1
+			}
+			if p[i] != c+2 { // the closing one, which stands two behind in ASCII
+				if object {
+					if i = skipName(p, i); i < 0 {
+						return -1
+					}
+				}
+				continue
+			}
+			i++
+			depth--
+			object = depth > 0 && objects[(depth-1)/64]>>((depth-1)%64)&1 == 1
 		case 't':
 			i = skipWord(p, i, "true")
 		case 'f':
@@ -66,44 +79,48 @@ func skipValue(p []byte, i int) int {
 		if i < 0 {
 			return -1
 		}
-		// Behind a value, or just inside an opened level: close what closes, then
-		// go on to where the next value starts.
+		// Behind a value: close what closes, then go on to where the next value starts.
 		for {
 			if depth == 0 {
 				return i
 			}
-			object := objects[(depth-1)/64]>>((depth-1)%64)&1 == 1
-			i = skipBlank(p, i)
-			if i >= len(p) {
+			if i = skipBlank(p, i); i >= len(p) {
 				return -1
 			}
 			c := p[i]
-			if (object && c == '}') || (!object && c == ']') {
-				depth--
-				i, opened = i+1, false
-				continue
+			i++
+			if c == ',' {
+				break
 			}
-			if !opened {
-				if c != ',' {
-					return -1
-				}
-				i = skipBlank(p, i+1)
+			if object && c != '}' || !object && c != ']' {
+				return -1
 			}
-			if object {
-				if i >= len(p) || p[i] != '"' {
-					return -1
-				}
-				if i = skipString(p, i); i < 0 {
-					return -1
-				}
-				if i = skipBlank(p, i); i >= len(p) || p[i] != ':' {
-					return -1
-				}
-				i++
+			depth--
+			object = depth > 0 && objects[(depth-1)/64]>>((depth-1)%64)&1 == 1
+		}
+		if object {
+			if i = skipName(p, skipBlank(p, i)); i < 0 {
+				return -1
 			}
-			break
 		}
 	}
+}
+
+// skipName returns the index behind the name of an object's member and its colon.
+func skipName(p []byte, i int) int {
+	if i >= len(p) || p[i] != '"' {
+		return -1
+	}
+	if i = skipString(p, i); i < 0 || i >= len(p) {
+		return -1
+	}
+	if p[i] == ':' {
+		return i + 1
+	}
+	if i = skipBlank(p, i); i >= len(p) || p[i] != ':' {
+		return -1
+	}
+	return i + 1
 }
 
 func skipBlank(p []byte, i int) int {
@@ -131,8 +148,24 @@ var plain = func() (t [256]bool) {
 
 // skipString returns the index behind the string that starts at i with a quote.
 func skipString(p []byte, i int) int {
-	for i++; ; i++ {
-		i += plainRun(p[i:])
+	i++
+	for {
+		// Eight bytes at a time: most names and values end within the first.
+		for len(p)-i >= 8 {
+			w := binary.LittleEndian.Uint64(p[i:])
+			hit := special(w)
+			if hit == 0 {
+				i += 8
+				continue
+			}
+			if i += bits.TrailingZeros64(hit) / 8; p[i] == '"' {
+				return i + 1
+			}
+			break
+		}
+		for i < len(p) && plain[p[i]] {
+			i++
+		}
 		if i >= len(p) {
 			return -1
 		}
@@ -140,17 +173,17 @@ func skipString(p []byte, i int) int {
 		case '"':
 			return i + 1
 		case '\\':
-			i++
-			if i >= len(p) {
+			if len(p)-i < 2 {
 				return -1
 			}
-			switch p[i] {
+			switch p[i+1] {
 			case '"', '\\', '/', 'b', 'f', 'n', 'r', 't':
+				i += 2
 			case 'u':
-				if len(p)-i < 5 || !isHex(p[i+1]) || !isHex(p[i+2]) || !isHex(p[i+3]) || !isHex(p[i+4]) {
+				if len(p)-i < 6 || !isHex(p[i+2]) || !isHex(p[i+3]) || !isHex(p[i+4]) || !isHex(p[i+5]) {
 					return -1
 				}
-				i += 4
+				i += 6
 			default:
 				return -1
 			}
@@ -160,26 +193,21 @@ func skipString(p []byte, i int) int {
 	}
 }
 
-// plainRun is the number of bytes at the start of p that need no escape. Names
-// and values are mostly short, so it begins byte by byte and only then goes by
-// eight.
-func plainRun(p []byte) int {
+// special has the high bit of the lowest byte of w that is a quote, a backslash or
+// below 0x20, and perhaps of higher ones: in the lowest byte that matches the bit is
+// right, above it the borrow may give false alarms.
+func special(w uint64) uint64 {
 	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	quote := w ^ ones*'"'
+	slash := w ^ ones*'\\'
+	return (((w - ones*0x20) &^ w) | ((quote - ones) &^ quote) | ((slash - ones) &^ slash)) & highs
+}
+
+// plainRun is the number of bytes at the start of p that need no escape.
+func plainRun(p []byte) int {
 	i := 0
-	for _, c := range p[:min(len(p), 16)] {
-		if !plain[c] {
-			return i
-		}
-		i++
-	}
 	for ; i+8 <= len(p); i += 8 {
-		w := binary.LittleEndian.Uint64(p[i:])
-		quote := w ^ ones*'"'
-		slash := w ^ ones*'\\'
-		// In the lowest byte that matches, the high bit is right; higher ones may
-		// be false alarms of the borrow, which the count of trailing zeros ignores.
-		hit := ((w - ones*0x20) &^ w) | ((quote - ones) &^ quote) | ((slash - ones) &^ slash)
-		if hit &= highs; hit != 0 {
+		if hit := special(binary.LittleEndian.Uint64(p[i:])); hit != 0 {
 			return i + bits.TrailingZeros64(hit)/8
 		}
 	}
