@@ -10,7 +10,6 @@ package object
 import (
 	"errors"
 	"fmt"
-	"hash/crc64"
 	"time"
 )
 
@@ -23,13 +22,6 @@ const (
 	MinTrafficLimit = 245_760
 	MaxTrafficLimit = 838_860_800
 )
-
-var ecma = crc64.MakeTable(crc64.ECMA)
-
-// CRC64 extends crc, the CRC-64/XZ (ECMA-182, reflected) of some prefix, over p.
-// It is the checksum OSS returns for the whole object in x-oss-hash-crc64ecma;
-// the CRC of nothing is 0.
-func CRC64(crc uint64, p []byte) uint64 { return crc64.Update(crc, ecma, p) }
 
 // Appended is what the store said of an append that it confirmed.
 type Appended struct {
