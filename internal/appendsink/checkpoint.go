@@ -3,6 +3,7 @@ package appendsink
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"time"
 
@@ -12,8 +13,15 @@ import (
 	"ossuary/internal/ledger"
 )
 
-// checkpointWrites bounds the ledger writes under way at once.
-const checkpointWrites = 16
+const (
+	// checkpointWrites bounds the ledger writes under way at once.
+	checkpointWrites = 16
+	// checkpointRound bounds the tails that a round writes; the others wait for the
+	// next, and the newest is written then. With thousands of series each append
+	// would else cost the server a write that takes as long as several events; behind
+	// a crash there is a little more to read.
+	checkpointRound = 500
+)
 
 // checkpointer writes tails into the ledger behind the appends. The newest tail
 // of a series replaces one that still waits; writes of one series never overlap.
@@ -23,6 +31,7 @@ type checkpointer struct {
 
 	mu     sync.Mutex
 	dirty  map[string]ledger.Tail
+	order  []string            // the series in dirty, longest dirty first; some are not dirty any more
 	revs   map[string]uint64   // revision of each series' entry, as last seen
 	drops  map[string]uint64   // sealed series: their last sequence
 	failed bool                // the last round failed: log the next success
@@ -52,12 +61,37 @@ func (c *checkpointer) note(series string, t ledger.Tail) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.dirty[series] = t
+	c.mark(series, t)
 	if t.Sealed {
 		c.drops[series] = t.Last
 	} else {
 		delete(c.drops, series)
 	}
+}
+
+// mark makes t the tail to be written; c.mu is held.
+func (c *checkpointer) mark(series string, t ledger.Tail) {
+	if _, ok := c.dirty[series]; !ok {
+		c.order = append(c.order, series)
+	}
+	c.dirty[series] = t
+}
+
+// take takes out the tails that were dirty longest, at most so many; c.mu is held.
+func (c *checkpointer) take(most int) map[string]ledger.Tail {
+	out := make(map[string]ledger.Tail, min(most, len(c.dirty)))
+	n := 0
+	for ; n < len(c.order) && len(out) < most; n++ {
+		series := c.order[n]
+		if t, ok := c.dirty[series]; ok {
+			out[series] = t
+			delete(c.dirty, series)
+		}
+	}
+	if c.order = c.order[n:]; len(c.order) == 0 {
+		c.order = nil
+	}
+	return out
 }
 
 // dropped reports whether the ledger no longer has an entry for the series, nor
@@ -78,13 +112,17 @@ func (c *checkpointer) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			_ = c.flush(ctx) // logged there; the next round tries again
+			_ = c.writeSome(ctx, checkpointRound) // logged there; the next round tries again
 		}
 	}
 }
 
-// flush writes what is dirty and takes out what is sealed and archived for good.
-func (c *checkpointer) flush(ctx context.Context) error {
+// flush writes all that is dirty.
+func (c *checkpointer) flush(ctx context.Context) error { return c.writeSome(ctx, math.MaxInt) }
+
+// writeSome writes what has been dirty longest and takes out what is sealed and
+// archived for good.
+func (c *checkpointer) writeSome(ctx context.Context, most int) error {
 	if c.opt.Ledger == nil {
 		return nil
 	}
@@ -93,18 +131,17 @@ func (c *checkpointer) flush(ctx context.Context) error {
 	}
 	defer c.round.Release(1)
 	c.mu.Lock()
-	dirty := c.dirty
-	c.dirty = map[string]ledger.Tail{}
 	var drop []string
 	if c.opt.Floor != nil && len(c.drops) > 0 {
 		floor := c.opt.Floor()
 		for series, last := range c.drops {
 			if last <= floor {
 				drop = append(drop, series)
-				delete(dirty, series)
+				delete(c.dirty, series)
 			}
 		}
 	}
+	dirty := c.take(most)
 	c.mu.Unlock()
 	if len(dirty)+len(drop) == 0 {
 		return nil
@@ -151,7 +188,7 @@ func (c *checkpointer) write(ctx context.Context, series string, t ledger.Tail) 
 	if err != nil {
 		c.opt.Metrics.LedgerErrors.Add(1)
 		if _, newer := c.dirty[series]; !newer {
-			c.dirty[series] = t
+			c.mark(series, t)
 		}
 		return err
 	}

@@ -3,6 +3,7 @@ package appendsink
 import (
 	"context"
 	"errors"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,4 +73,44 @@ func TestFlushEndsWithItsContext(t *testing.T) {
 			t.Errorf("ended by: %v", err)
 		}
 	})
+}
+
+// A round writes a bounded number of tails, those first that wait longest, and each
+// as it is then; what is waited for writes all.
+func TestCheckpointRoundIsBounded(t *testing.T) {
+	w := newWorld(t, 0, 1)
+	set := w.lane().newSet()
+	const series = 2*checkpointRound + 100
+	note := func(position int64) {
+		for i := range series {
+			set.point.note(strconv.Itoa(i), ledger.Tail{Segment: 1, Position: position})
+		}
+	}
+	written := func(position int64) (n int) {
+		for _, e := range w.ledger.copy() {
+			if e.Position == position {
+				n++
+			}
+		}
+		return n
+	}
+	note(1)
+	for round, want := range []int{checkpointRound, 2 * checkpointRound, series} {
+		if err := set.point.writeSome(t.Context(), checkpointRound); err != nil {
+			t.Fatal(err)
+		}
+		if got := written(int64(1)); round == 0 && got != want {
+			t.Errorf("the first round wrote %d, want %d", got, want)
+		}
+		note(2) // those that wait stay where they are in the line
+		if got := len(w.ledger.copy()); got != want {
+			t.Errorf("round %d: the ledger has %d series, want %d", round, got, want)
+		}
+	}
+	if err := set.point.flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := written(2); got != series || len(set.point.dirty) != 0 {
+		t.Errorf("%d of %d are as they are, %d wait", got, series, len(set.point.dirty))
+	}
 }
