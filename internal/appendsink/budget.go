@@ -18,6 +18,7 @@ type Budget struct {
 	change chan struct{} // closed and replaced when what is taken changes, if somebody waits
 	waits  int           // for change
 	wakes  []func()
+	awake  []func() // wakes without those that were cancelled; replaced, never changed
 }
 
 // NewBudget returns a budget of limit bytes.
@@ -42,6 +43,7 @@ func (b *Budget) subscribe(wake func()) (cancel func()) {
 	defer b.mu.Unlock()
 	i := len(b.wakes)
 	b.wakes = append(b.wakes, wake)
+	b.awake = b.subscribed()
 	return func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -49,7 +51,30 @@ func (b *Budget) subscribe(wake func()) (cancel func()) {
 		for len(b.wakes) > 0 && b.wakes[len(b.wakes)-1] == nil {
 			b.wakes = b.wakes[:len(b.wakes)-1]
 		}
+		b.awake = b.subscribed()
 	}
+}
+
+func (b *Budget) subscribed() []func() {
+	out := make([]func(), 0, len(b.wakes))
+	for _, w := range b.wakes {
+		if w != nil {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// try takes n bytes if the budget is at ease: not more than half used with them. What
+// there is to decide, and whom to wake, beyond that, acquire knows.
+func (b *Budget) try(n int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.used+n > b.limit/2 {
+		return false
+	}
+	b.used += n
+	return true
 }
 
 // acquire takes n bytes, waiting until they fit. It returns false without having
@@ -133,15 +158,10 @@ func (b *Budget) heldOver(n int64) bool {
 	return b.held+n > b.limit/heldShare
 }
 
+// pressedLocked are those to be woken; b.mu is held.
 func (b *Budget) pressedLocked() []func() {
 	if b.used <= b.limit/2 {
 		return nil
 	}
-	out := make([]func(), 0, len(b.wakes))
-	for _, w := range b.wakes {
-		if w != nil {
-			out = append(out, w)
-		}
-	}
-	return out
+	return b.awake
 }

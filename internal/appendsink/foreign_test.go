@@ -349,7 +349,7 @@ func TestSealedSegmentIsNotRead(t *testing.T) {
 			set.mu.Lock()
 			s := set.openKnown("e/0")
 			s.sealWhy = whyIdle
-			set.schedule(s, time.Now())
+			set.schedule(s)
 			set.mu.Unlock()
 			set.poke()
 			synctest.Wait()

@@ -423,6 +423,7 @@ func (s *series) held(why error) {
 	cause := causeOf(why)
 	if first {
 		s.hold = &Hold{Series: s.name, Since: now.UTC()}
+		t.holds++
 		t.m.Holds[cause].Add(1)
 		t.opt.Budget.add(0, s.waiting)
 	} else {
@@ -464,6 +465,7 @@ func (s *series) freed() {
 	was, forgot := s.hold, s.forgot
 	s.hold, s.alone = nil, false
 	if was != nil {
+		t.holds--
 		t.m.HeldSeries[was.cause].Add(-1)
 		t.opt.Budget.add(0, -s.waiting)
 	}

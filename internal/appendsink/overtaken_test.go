@@ -242,7 +242,7 @@ func TestOvertakenBeforeForeignBytes(t *testing.T) {
 		set.mu.Lock()
 		s := set.series["e/0"]
 		s.sealWhy = whyIdle
-		set.schedule(s, time.Now())
+		set.schedule(s)
 		set.mu.Unlock()
 		set.poke()
 		time.Sleep(time.Second)

@@ -90,7 +90,7 @@ func (t *Set) sealNow(name string) {
 	t.mu.Lock()
 	s := t.openKnown(name)
 	s.sealWhy = whyIdle
-	t.schedule(s, time.Now())
+	t.schedule(s)
 	t.mu.Unlock()
 	t.poke()
 }

@@ -24,6 +24,10 @@ const (
 	// sweepEvery is how often idle series are looked for. Idleness is measured in
 	// minutes and hours.
 	sweepEvery = 5 * time.Second
+	// earlyBusy: a full budget has batches go early while fewer series than this are
+	// at work. It is more than are appended to at once (limits.parallel_appends), so
+	// that there is always a next one.
+	earlyBusy = 128
 	// overtakenDir, below the lane's dead letters, has a series for each overtaken
 	// event. They turn up in no order, and a series takes rising sequences only.
 	overtakenDir = "/overtaken/"
@@ -48,6 +52,8 @@ type Set struct {
 	ready    []*series
 	draining bool
 	pending  int               // batches queued or in flight
+	busy     int               // series with a worker
+	holds    int               // of these, held ones
 	ended    error             // why nothing is taken any more; nil before the end
 	idle     chan struct{}     // closed and replaced when a series' work ends
 	tookAny  int               // appends that the store took
@@ -74,7 +80,6 @@ type series struct {
 	heapIndex int  // in set.timers, -1 if not there
 	due       time.Time
 	lru       *list.Element
-	used      time.Time
 	sealWhy   string // wanted: seal the segment if nothing is waiting
 	hold      *Hold
 	took0     int    // set.tookAny when the hold began
@@ -265,6 +270,9 @@ func (t *Set) addOvertaken(e *event.Event, spec *Spec, slot uint64) {
 
 func (t *Set) add(ctx context.Context, spec *Spec, e *event.Event, slot uint64, encode func([]byte) ([]byte, error)) error {
 	need := int64(len(e.Data)+len(e.Subject)) + 64 + eventOverhead
+	if done, err := t.addNow(spec, e, slot, need, encode); done {
+		return err
+	}
 	took, err := t.opt.Budget.acquire(ctx, need, func() bool { return t.mustForget(spec.Series, need) })
 	if err != nil {
 		return err
@@ -305,6 +313,27 @@ func (t *Set) add(ctx context.Context, spec *Spec, e *event.Event, slot uint64, 
 		t.poke()
 	}
 	return err
+}
+
+// addNow is add where there is nothing to wait for or to decide, as is usual: the
+// series is open, nothing is the matter with it, and there is room to spare. Not done:
+// nothing has changed.
+func (t *Set) addNow(spec *Spec, e *event.Event, slot uint64, need int64, encode func([]byte) ([]byte, error)) (done bool, err error) {
+	t.mu.Lock()
+	s := t.series[spec.Series]
+	if t.ended != nil || s == nil || s.hold != nil || s.forgot || !t.opt.Budget.try(need) {
+		t.mu.Unlock()
+		return false, nil
+	}
+	t.lru.MoveToFront(s.lru)
+	s.spec = spec
+	wake, err := t.fill(s, spec, e, slot, encode)
+	t.mu.Unlock()
+	t.opt.Budget.add(-need, 0) // what it really takes was booked by fill; see add
+	if wake {
+		t.poke()
+	}
+	return true, err
 }
 
 func (t *Set) forget(slot uint64) {
@@ -360,23 +389,21 @@ func (t *Set) fill(s *series, spec *Spec, e *event.Event, slot uint64, encode fu
 	if err := b.body.add(len(e.Data)+len(e.Subject)+lineOverhead, encode); err != nil {
 		return false, err
 	}
-	now := time.Now()
 	if b.len() == 0 {
 		if n := len(s.queue); n > 0 {
 			s.queue[n-1].full = true // nothing may be added behind a later batch
 		}
-		b.due = now.Add(spec.Flush.Linger)
+		b.due = time.Now().Add(spec.Flush.Linger)
 		s.queue = append(s.queue, b)
 		t.pending++
 	}
 	b.push(e, slot)
 	s.newest = e.Sequence
 	t.judgeLate(s, b)
-	s.used = now
 	grown := b.memory() - b.cost
 	b.cost += grown
 	s.book(grown)
-	return t.schedule(s, now), nil
+	return t.schedule(s), nil
 }
 
 // book changes what the series takes of the budget; t.mu is held.
@@ -395,16 +422,18 @@ func (s *series) book(n int64) {
 // schedule puts the series where it belongs: with a worker if its first batch is
 // due, else among the timers; t.mu is held. It reports whether the run loop
 // should look.
-func (t *Set) schedule(s *series, now time.Time) bool {
+func (t *Set) schedule(s *series) bool {
 	if s.working || (len(s.queue) == 0 && s.sealWhy == "") {
 		return false
 	}
-	if s.ripe(now, t.draining) {
+	if s.heapIndex >= 0 && len(s.queue) == 1 && !s.queue[0].full && !t.draining {
+		return false // the timer says when; a clock costs more than all else here
+	}
+	if s.ripe(time.Now(), t.draining) {
 		if s.heapIndex >= 0 {
 			heap.Remove(&t.timers, s.heapIndex)
 		}
-		s.working = true
-		t.ready = append(t.ready, s)
+		t.begin(s)
 		return true
 	}
 	if s.heapIndex < 0 {
@@ -413,6 +442,13 @@ func (t *Set) schedule(s *series, now time.Time) bool {
 		return s.heapIndex == 0
 	}
 	return false
+}
+
+// begin has a worker take the series; t.mu is held.
+func (t *Set) begin(s *series) {
+	s.working = true
+	t.busy++
+	t.ready = append(t.ready, s)
 }
 
 func (s *series) ripe(now time.Time, draining bool) bool {
@@ -432,19 +468,19 @@ func (t *Set) due(now time.Time) (start []*series, next time.Time) {
 		return nil, time.Time{}
 	}
 	// Over half the budget the oldest batches go before their time: as many as
-	// keep the line busy, so that the rest can still grow.
-	early := 0
+	// keep the line busy, so that the rest can still grow. Series in trouble keep
+	// no line busy.
+	early := max(0, earlyBusy-(t.busy-t.holds))
 	for len(t.timers) > 0 {
 		s := t.timers[0]
 		if !t.draining && now.Before(s.due) {
-			if !pressed || early >= 16 {
+			if !pressed || early == 0 {
 				break
 			}
-			early++
+			early--
 		}
 		heap.Pop(&t.timers)
-		s.working = true
-		t.ready = append(t.ready, s)
+		t.begin(s)
 	}
 	start, t.ready = t.ready, nil
 	if len(t.timers) > 0 {
@@ -469,7 +505,8 @@ func (t *Set) work(ctx context.Context, s *series) {
 			why = s.sealWhy
 		default:
 			s.working = false
-			wake := t.schedule(s, time.Now())
+			t.busy--
+			wake := t.schedule(s)
 			close(t.idle)
 			t.idle = make(chan struct{})
 			t.mu.Unlock()
@@ -583,7 +620,7 @@ func (t *Set) evict() bool {
 			if s.heapIndex >= 0 {
 				heap.Remove(&t.timers, s.heapIndex)
 			}
-			t.schedule(s, now)
+			t.schedule(s)
 			if flushed++; flushed == 16 {
 				break
 			}

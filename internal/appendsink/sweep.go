@@ -24,7 +24,7 @@ func (t *Set) sweep(now time.Time) {
 			roll = t.opt.RouteRoll(s.route)
 		}
 		if s.sealWhy = overdue(roll, s.tail.written, s.tail.opened, now); s.sealWhy != "" {
-			wake = t.schedule(s, now) || wake
+			wake = t.schedule(s) || wake
 		}
 	}
 	if t.opt.RouteRoll != nil {
@@ -38,7 +38,7 @@ func (t *Set) sweep(now time.Time) {
 			}
 			s := t.openKnown(name)
 			s.sealWhy = why
-			wake = t.schedule(s, now) || wake
+			wake = t.schedule(s) || wake
 		}
 	}
 	if wake {
