@@ -1,10 +1,13 @@
 package objectstore
 
 import (
+	"bytes"
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -29,8 +32,14 @@ func newTransport(o Options) (*http.Transport, error) {
 	}
 	dialer := &net.Dialer{Timeout: o.ConnectTimeout, KeepAlive: 30 * time.Second}
 	return &http.Transport{
-		Proxy:               proxy,
-		DialContext:         dialer.DialContext,
+		Proxy: proxy,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			c, err := dialer.DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			return atOnce{c}, nil
+		},
 		TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout: o.ConnectTimeout,
 		// Nothing else bounds the wait for the answer to a read.
@@ -46,6 +55,23 @@ func newTransport(o Options) (*http.Transport, error) {
 		WriteBufferSize:     64 << 10,
 		ReadBufferSize:      64 << 10,
 	}, nil
+}
+
+// atOnce is a connection that writes a body in memory from where it stands, in one
+// call. The standard library would take it through a buffer of 32 KiB, made for each
+// request, since it sees that a body has its length only by reading it.
+type atOnce struct{ net.Conn }
+
+// ReadFrom implements io.ReaderFrom.
+func (c atOnce) ReadFrom(r io.Reader) (int64, error) {
+	if l, ok := r.(*io.LimitedReader); ok {
+		if b, ok := l.R.(*bytes.Reader); ok && int64(b.Len()) <= l.N {
+			n, err := b.WriteTo(c.Conn)
+			l.N -= n
+			return n, err
+		}
+	}
+	return io.Copy(struct{ io.Writer }{c.Conn}, r)
 }
 
 // proxyOf reads Options.Proxy. The environment is asked only where that was

@@ -1,8 +1,11 @@
 package objectstore
 
 import (
+	"bytes"
 	"encoding/pem"
 	"errors"
+	"io"
+	"net"
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
@@ -11,6 +14,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 
 	"ossuary/internal/object"
 	"ossuary/internal/ossemu"
@@ -140,5 +144,39 @@ func TestPathStyle(t *testing.T) {
 	var e *object.Error
 	if !errors.As(err, &e) || e.Kind != object.Refused || e.Code != "SecondLevelDomainForbidden" || !strings.Contains(e.Hint, "path style") {
 		t.Errorf("%v", err)
+	}
+}
+
+type writes struct {
+	net.Conn
+	sizes []int
+}
+
+func (w *writes) Write(p []byte) (int, error) {
+	w.sizes = append(w.sizes, len(p))
+	return len(p), nil
+}
+
+// A body in memory is written in one call, and no more of it than was announced;
+// anything else as it comes.
+func TestBodyIsWrittenAtOnce(t *testing.T) {
+	body := make([]byte, 1<<20)
+	for name, c := range map[string]struct {
+		r     io.Reader
+		calls int
+		total int64
+	}{
+		"a body":             {io.LimitReader(bytes.NewReader(body), 1<<20), 1, 1 << 20},
+		"longer than it may": {io.LimitReader(bytes.NewReader(body), 100), 1, 100},
+		"another reader":     {io.LimitReader(iotest.OneByteReader(bytes.NewReader(body[:10])), 1<<20), 10, 10},
+	} {
+		w := &writes{}
+		n, err := atOnce{w}.ReadFrom(c.r)
+		if err != nil || n != c.total || len(w.sizes) != c.calls {
+			t.Errorf("%s: %d bytes in %d calls, %v, want %d in %d", name, n, len(w.sizes), err, c.total, c.calls)
+		}
+		if l := c.r.(*io.LimitedReader); name == "a body" && l.N != 0 {
+			t.Errorf("%s: %d bytes seem to be missing", name, l.N)
+		}
 	}
 }
