@@ -11,9 +11,9 @@ import (
 func TestBodyInPieces(t *testing.T) {
 	r := rand.New(rand.NewPCG(3, 4))
 	for _, c := range codecs {
-		for level := range 10 {
+		for _, level := range []int{0, 1, 4, 9} {
 			w := NewFrameWriter(level)
-			for _, events := range []int{1, 40, 600} {
+			for _, events := range []int{1, 40, 250} {
 				n := &Content{Archive: "main", Source: "ORDERS", Series: "orders/2026", Segment: 1, Frame: 1, First: 1, Last: uint64(events),
 					Count: events, MinTime: when, MaxTime: when, Greatest: when}
 				var body []byte
@@ -46,6 +46,29 @@ func TestBodyInPieces(t *testing.T) {
 					t.Fatalf("%v: another root", c)
 				}
 			}
+		}
+	}
+}
+
+// What a frame allocates does not depend on how many events it has.
+func TestAllocationsPerFrame(t *testing.T) {
+	const most = 30
+	for _, c := range codecs {
+		for _, events := range []int{10, 2000} {
+			n := &Content{Archive: "main", Source: "ORDERS", Series: "orders/2026", Segment: 1, Frame: 1, First: 1, Last: uint64(events),
+				Count: events, MinTime: when, MaxTime: when, Greatest: when}
+			body := bytes.Repeat([]byte("{}\n"), events)
+			w, out := NewFrameWriter(0), []byte(nil)
+			got := testing.AllocsPerRun(10, func() {
+				var err error
+				if out, _, err = w.Data(out[:0], c, n, 0, body); err != nil {
+					t.Fatal(err)
+				}
+			})
+			if got > most {
+				t.Errorf("%v: %.0f allocations for a frame of %d events, at most %d are right", c, got, events, most)
+			}
+			t.Logf("%v: %.0f allocations for a frame of %d events", c, got, events)
 		}
 	}
 }

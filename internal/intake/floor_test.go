@@ -198,6 +198,7 @@ func TestTrackerRunsAheadOnLimitsOnly(t *testing.T) {
 func BenchmarkTracker(b *testing.B) {
 	tr := newTracker(ackFreely, 1<<16, checkpoint{})
 	batch := make([]uint64, 0, 256)
+	b.ReportAllocs()
 	for b.Loop() {
 		n, _ := tr.add(slot{sequence: tr.next, reply: "r"})
 		if batch = append(batch, n); len(batch) == cap(batch) {

@@ -1,0 +1,5 @@
+//go:build race
+
+package appendsink
+
+const raced = true
