@@ -31,13 +31,13 @@ const stretch = 4 << 10
 
 var (
 	ecma   = crc64.MakeTable(crc64.ECMA)
-	slices = slicing()
+	tables = slicing()
 	shifts = shifting()
 )
 
 // three updates the checksums a, 0 and 0, without the inversions at either end.
 func three(a uint64, p, q, r *[stretch]byte) (_, b, c uint64) {
-	t := &slices
+	t := &tables
 	for i := 0; i <= stretch-8; i += 8 {
 		a ^= binary.LittleEndian.Uint64(p[i : i+8])
 		b ^= binary.LittleEndian.Uint64(q[i : i+8])
