@@ -27,6 +27,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/rs/zerolog"
 )
 
 // The exit codes, the same for every command.
@@ -42,6 +44,12 @@ const (
 const echo = 500 * time.Millisecond
 
 func main() {
+	// What the log looks like: times that sort and can be compared with the store's,
+	// and durations that name their unit.
+	zerolog.TimeFieldFormat = "2006-01-02T15:04:05.000Z07:00"
+	zerolog.TimestampFunc = func() time.Time { return time.Now().UTC() }
+	zerolog.DurationFieldFormat = zerolog.DurationFormatString
+
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)

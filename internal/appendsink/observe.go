@@ -119,7 +119,7 @@ func (t *Set) trace(ctx context.Context, b *batch) (context.Context, func(error)
 	}
 	return t.opt.Tracer.Batch(ctx, BatchInfo{
 		Source: t.opt.Source, Lane: t.opt.Lane, Route: b.spec.Route, Series: b.spec.Series,
-		Began: b.due.Add(-b.spec.Flush.Linger), Events: b.len(), Bytes: len(b.body), First: b.seqs[0], Last: b.seqs[b.len()-1],
+		Began: b.due.Add(-b.spec.Flush.Linger), Events: b.len(), Bytes: b.body.size, First: b.seqs[0], Last: b.seqs[b.len()-1],
 	})
 }
 

@@ -75,7 +75,7 @@ func (s *series) enterLower(ctx context.Context, keys []string, from *tail) erro
 	}
 	n.entered = true
 	s.tail = n
-	s.log.Info().Str("key", n.key).Uint64("sequence", least).Uint64("last", found.chain.Last).
+	s.log.Debug().Str("key", n.key).Uint64("sequence", least).Uint64("last", found.chain.Last).
 		Msg("the series seems to have events that wait here; reading it from before them")
 	info, err := s.head(ctx, n.key)
 	if err == nil {

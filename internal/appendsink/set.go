@@ -28,6 +28,9 @@ const (
 	// at work. It is more than are appended to at once (limits.parallel_appends), so
 	// that there is always a next one.
 	earlyBusy = 128
+	// So many dead letters are logged in so much time. Each stands in the archive with
+	// its reason; a producer that sends nothing else shall not fill the disk with words.
+	deadLogged, deadEvery = 10, time.Minute
 	// overtakenDir, below the lane's dead letters, has a series for each overtaken
 	// event. They turn up in no order, and a series takes rising sequences only.
 	overtakenDir = "/overtaken/"
@@ -37,9 +40,12 @@ const (
 // batches and its tail. Use: NewSet, Load, Run in a goroutine, Add from one goroutine,
 // Drain before Run's context ends if nothing shall come again.
 type Set struct {
-	opt  Options
-	log  zerolog.Logger
-	m    *Metrics
+	opt Options
+	log zerolog.Logger
+	m   *Metrics
+
+	deadLog zerolog.Logger // of dead letters, of which there may be as many as there are events
+
 	wake chan struct{} // the run loop has something to look at
 	fail chan error    // capacity 1: the first reason to end the epoch
 
@@ -114,7 +120,8 @@ func NewSet(o Options) *Set {
 	}
 	t := &Set{
 		opt: o, log: o.Log, m: o.Metrics,
-		wake: make(chan struct{}, 1), fail: make(chan error, 1), idle: make(chan struct{}), done: make(chan struct{}),
+		deadLog: o.Log.Sample(&zerolog.BurstSampler{Burst: deadLogged, Period: deadEvery}),
+		wake:    make(chan struct{}, 1), fail: make(chan error, 1), idle: make(chan struct{}), done: make(chan struct{}),
 		series: map[string]*series{}, lru: list.New(), known: map[string]ledger.TailEntry{}, ahead: map[string]*ahead{},
 		loaded: o.Ledger == nil,
 	}
@@ -245,8 +252,8 @@ func (t *Set) Add(ctx context.Context, spec *Spec, e *event.Event, slot uint64) 
 // layout of that number.
 func (t *Set) AddDead(ctx context.Context, layout int, e *event.Event, reason, route string, slot uint64) error {
 	t.m.DeadLetters.Add(1)
-	t.log.Warn().Uint64("sequence", e.Sequence).Str("subject", e.Subject).Str("route", route).Str("reason", reason).
-		Msg("event goes to the dead letters")
+	t.deadLog.Warn().Uint64("sequence", e.Sequence).Str("subject", e.Subject).Str("route", route).Str("reason", reason).
+		Msg("event goes to the dead letters; a metric counts them, few are logged")
 	return t.add(ctx, t.opt.Dead(layout), e, slot, func(dst []byte) ([]byte, error) {
 		return event.AppendDeadLetter(dst, e, reason, route), nil
 	})

@@ -137,7 +137,7 @@ type unclosed struct{ *objecttest.Store }
 func (unclosed) Close() {}
 
 func (w *firstWorld) connect() (*nats.Conn, jetstream.JetStream) {
-	opts, err := natsOptions(config.NATS{}, zerolog.Nop())
+	opts, err := natsOptions(config.NATS{}, &denials{}, zerolog.Nop())
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -367,7 +367,7 @@ func (w *firstWorld) check(before map[string][]byte) {
 	if report.Result != archive.OK || int(report.Skipped) != skips || int(report.DeadLetters) != dead || int(report.Events) != len(published)-skips-dead {
 		w.t.Errorf("%d events published, of them %d not to be archived and %d dead letters: %+v", len(published), skips, dead, report)
 	}
-	for r, err := range archive.Cat(w.t.Context(), w.store, "shop/", "first", archive.Selection{From: uint64(from + 1)}) {
+	for r, err := range (&archive.Reader{Store: w.store, Prefix: "shop/", Archive: "first"}).Cat(w.t.Context(), archive.Selection{From: uint64(from + 1)}) {
 		if err != nil {
 			w.t.Fatal(err)
 		}
