@@ -231,7 +231,6 @@ func (e *epoch) trouble(now, answered time.Time, silent error) string {
 func (e *epoch) report() {
 	p, open, oldest := e.tracker.checkpoint(), e.tracker.open(), e.tracker.oldest()
 	e.l.board.change(func(s *Status) { s.Floor, s.FloorTime, s.Open, s.Oldest = p.Floor, p.Time, open, oldest })
-	e.l.opt.Metrics.floor(p.Floor, p.Time)
 	delivered, skipped := e.l.delivered.Load(), e.l.skipped.Load()
 	e.l.opt.Metrics.counted(delivered-e.l.told.delivered, skipped-e.l.told.skipped)
 	e.l.told.delivered, e.l.told.skipped = delivered, skipped

@@ -208,7 +208,6 @@ func (e *epoch) grant(ctx context.Context, limit uint64) (uint64, error) {
 		return 0, err
 	}
 	granted := st.Writers[l.writer].Horizon
-	l.opt.Metrics.horizon(granted)
 	l.board.change(func(s *Status) { s.Horizon = granted })
 	return granted, nil
 }

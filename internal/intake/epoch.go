@@ -330,6 +330,7 @@ func (l *Lane) begin(st control.State, s jetstream.Stream, p *plan, number uint6
 		window = l.opt.window
 	}
 	h := st.Writers[l.writer].Horizon
+	l.board.change(func(s *Status) { s.Horizon = h })
 	step := max(l.opt.HorizonMin, h-min(point.Floor, h))
 	e := &epoch{
 		l: l, number: number, stream: s, id: st.Stream, layout: st.Layout(), plan: p,

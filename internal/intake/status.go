@@ -43,17 +43,16 @@ type Status struct {
 }
 
 // Metrics are hooks that are called a few times a second at most; each may be
-// nil, and so may the Metrics. They must not block.
+// nil, and so may the Metrics. They must not block. What has a value at any moment
+// stands in Status.
 type Metrics struct {
 	EpochStarted func(epoch uint64)
 	EpochEnded   func(reason string)
-	Floor        func(sequence uint64, t time.Time)
 	Lag          func(pending uint64, open int) // not delivered; delivered and not archived
 	Delivered    func(n uint64)                 // more
 	Skipped      func(n uint64)                 // more
 	Acked        func(n int)                    // more acknowledgements sent
 	Lease        func(held bool)
-	Horizon      func(sequence uint64)
 	Expired      func(n uint64)           // at most so many messages were gone before they were archived
 	Incarnation  func(incarnation int)    // a new one has begun
 	Renewal      func(took time.Duration) // of the lease or of the floor in the ledger
@@ -68,12 +67,6 @@ func (m *Metrics) epochStarted(n uint64) {
 func (m *Metrics) epochEnded(reason string) {
 	if m != nil && m.EpochEnded != nil {
 		m.EpochEnded(reason)
-	}
-}
-
-func (m *Metrics) floor(n uint64, t time.Time) {
-	if m != nil && m.Floor != nil {
-		m.Floor(n, t)
 	}
 }
 
@@ -101,12 +94,6 @@ func (m *Metrics) acked(n int) {
 func (m *Metrics) lease(held bool) {
 	if m != nil && m.Lease != nil {
 		m.Lease(held)
-	}
-}
-
-func (m *Metrics) horizon(n uint64) {
-	if m != nil && m.Horizon != nil {
-		m.Horizon(n)
 	}
 }
 

@@ -87,6 +87,9 @@ func TestMetricsAreDocumented(t *testing.T) {
 			t.Errorf("%s is %v (%v), want %v", name, got, ok, want)
 		}
 	}
+	if got, _ := one(t, families, "ossuary_horizon_sequence", source...); got < 100 {
+		t.Errorf("the horizon is %v, and 100 events were handed out", got)
+	}
 	route := append(source, "route", "events.>")
 	if got, _ := one(t, families, "ossuary_route_events_archived_total", route...); got != 100 {
 		t.Errorf("%v events of the route, want 100", got)
