@@ -128,6 +128,8 @@ func TestBatchesAreTraced(t *testing.T) {
 	if took := time.Duration(first.GetEndTimeUnixNano() - first.GetStartTimeUnixNano()); took <= 0 || took > time.Hour {
 		t.Errorf("the span of a batch lasts %s", took)
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for _, want := range []string{"ossuary", "service.version", "service.instance.id", "ossuary.archive"} {
 		if !strings.Contains(c.resource, want) {
 			t.Errorf("the spans' resource lacks %s: %s", want, c.resource)
