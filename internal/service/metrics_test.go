@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
@@ -99,6 +100,13 @@ func TestMetricsAreDocumented(t *testing.T) {
 	}
 	if got, _ := one(t, families, "ossuary_store_requests_total", "op", "append", "outcome", "ok"); got < 2 {
 		t.Errorf("%v appends that went well, want one of the control log and one of events at least", got)
+	}
+	problems, err := promlint.NewWithMetricFamilies(slices.Collect(maps.Values(families))).Lint()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems { // names and units as Prometheus wants them
+		t.Errorf("%s: %s", p.Metric, p.Text)
 	}
 	checkDocument(t, families)
 	if _, err := stop(); err != nil {
