@@ -64,7 +64,7 @@ func newLine(t testing.TB, series, size, batch int, codec event.Codec) *line {
 	l := &line{store: &lengths{objects: map[string]object.Appended{}}, settled: make(chan struct{}, 1)}
 	dead := &Spec{Series: "dead"}
 	l.set = NewSet(Options{Archive: "a", Source: "S", Lane: "0", Prefix: "p/", Stream: event.StreamID{Name: "S", Created: created},
-		Store: l.store, Budget: NewBudget(256 << 20), Appends: semaphore.NewWeighted(32), Dead: func() *Spec { return dead },
+		Store: l.store, Budget: NewBudget(256 << 20), Appends: semaphore.NewWeighted(32), Dead: func(int) *Spec { return dead },
 		Confirm: func(slots []uint64) {
 			l.confirmed.Add(int64(len(slots)))
 			select {

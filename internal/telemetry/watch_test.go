@@ -36,7 +36,8 @@ func gathered(t *testing.T, m *Metrics) map[string]*dto.MetricFamily {
 // Whoever has no lease knows only where the lane was when he had it: a standby that
 // went on saying so would alarm for nothing.
 func TestOnlyTheReaderTellsWhereTheLaneIs(t *testing.T) {
-	m := New(Options{Archive: "a", Budget: appendsink.NewBudget(1 << 20), Routes: map[string][]string{"S": {"r"}}})
+	m := New(Options{Archive: "a", Budget: appendsink.NewBudget(1 << 20)})
+	m.Configure(map[string][]string{"S": {"r"}}, 10)
 	sink, lane := m.Lane("S", "0")
 	m.Watch(still{lane: intake.Status{Source: "S", Lane: "0", State: intake.Standby, Layout: 1, Floor: 7, Pending: 5, FloorTime: time.Now().Add(-time.Hour)}})
 	sink.ObserveArchived("r", 3, 100, time.Now().Add(-time.Minute))
@@ -87,7 +88,8 @@ func TestLag(t *testing.T) {
 
 // What is observed for each append costs no memory.
 func TestObservingCostsNoAllocations(t *testing.T) {
-	m := New(Options{Archive: "a", Budget: appendsink.NewBudget(1 << 20), Routes: map[string][]string{"S": {"r"}}})
+	m := New(Options{Archive: "a", Budget: appendsink.NewBudget(1 << 20)})
+	m.Configure(map[string][]string{"S": {"r"}}, 10)
 	sink, _ := m.Lane("S", "0")
 	now := time.Now()
 	if n := testing.AllocsPerRun(100, func() {
