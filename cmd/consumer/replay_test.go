@@ -90,7 +90,7 @@ func publishMany(t *testing.T, js jetstream.JetStream, n int) {
 		case 8:
 			m.Data = []byte("two lines\nof text, äöü")
 		}
-		if _, err := js.PublishMsgAsync(m); err != nil {
+		if _, err := js.PublishMsgAsync(m, jetstream.WithStallWait(time.Minute)); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -78,7 +78,7 @@ func (f *following) run(interval time.Duration, idle func() error) error {
 		}
 	}
 	if f.c.ctx.Err() != nil {
-		return nil // that is how it ends
+		return nil //nolint:nilerr // that is how it ends
 	}
 	return err
 }

@@ -430,7 +430,7 @@ func (r *replay) settle() {
 		}
 		select {
 		case <-f.ack.Ok():
-		case <-f.ack.Err():
+		case <-f.ack.Err(): //nolint:errcheck // the look at the target tells
 		case <-timeout:
 			return
 		}
