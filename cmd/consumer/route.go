@@ -23,14 +23,21 @@ func (a *app) routeCommand() *cobra.Command {
 		data    string
 		at      string
 		seq     uint64
+		traffic trafficFlags
 	)
 	c := &cobra.Command{
 		Use:   "route SUBJECT",
 		Short: "Explain where an event would go: route, series, object key",
 		Long: `route explains where an event with this subject would go under the
-configuration. It asks no server. It exits 1 if the event would not be archived
-under a series: no route takes it, a route skips it, or it would be a dead letter.`,
+configuration, and when it would be written there. It asks no server. It exits 1
+if the event would not be archived under a series: no route takes it, a route skips
+it, or it would be a dead letter.
+
+With --rate it says what events like this one come to: appends, requests and
+objects a day. All of them go to this one series (or its successors, where the name
+holds a time); --append-time is what an append takes in your network.`,
 		Example: `  consumer route events.order.created
+  consumer route orders.eu.paid --rate 1000/s --size 1KiB
   consumer route orders.eu.paid --time 2026-11-22T10:00:00Z --header 'Tenant=acme' --data '{"id":1}'`,
 		Args: exactly(1, "a SUBJECT"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -50,14 +57,21 @@ under a series: no route takes it, a route skips it, or it would be a dead lette
 			if m.Data, err = dataOf(data); err != nil {
 				return err
 			}
+			if err := traffic.read(&m, c.Flags().Changed("data")); err != nil {
+				return err
+			}
 			found, err := service.Explain(cfg, source, &m)
 			if err != nil {
 				return err
 			}
+			explained, err := traffic.explain(cfg, found, &m)
+			if err != nil {
+				return err
+			}
 			if asJSON {
-				err = a.printJSON(found)
+				err = a.printJSON(explained)
 			} else {
-				a.printRoutes(found)
+				a.printRoutes(explained)
 			}
 			if err != nil {
 				return err
@@ -77,10 +91,11 @@ under a series: no route takes it, a route skips it, or it would be a dead lette
 	flags.StringVarP(&data, "data", "d", "", "payload, or @`FILE`")
 	flags.StringVar(&at, "time", "", "stream `TIMESTAMP` (RFC 3339); default: now")
 	flags.Uint64Var(&seq, "seq", 1, "stream sequence")
+	traffic.flags(c)
 	return c
 }
 
-func (a *app) printRoutes(found []service.Destination) {
+func (a *app) printRoutes(found []explained) {
 	for i, d := range found {
 		if i > 0 {
 			fmt.Fprintln(a.stdout)
@@ -121,6 +136,9 @@ func (a *app) printRoutes(found []service.Destination) {
 		default:
 			row("result", "archived")
 		}
+		row("flush", d.Flush)
+		row("roll", d.Roll)
+		d.estimateRows(row)
 		t.Render()
 		if d.Route == "" {
 			for _, m := range d.Earlier {

@@ -63,3 +63,22 @@ func Explain(cfg *config.Config, stream string, m *router.Message) ([]Destinatio
 	}
 	return all, nil
 }
+
+// Timing says when a destination's batches are sent and its segments end; false
+// where nothing would be written.
+func Timing(cfg *config.Config, d *Destination) (config.Flush, config.Roll, bool) {
+	for _, s := range cfg.Sources {
+		if s.Stream != d.Stream || d.Skip {
+			continue
+		}
+		if d.Poison != "" {
+			return cfg.Defaults.Flush, cfg.Defaults.Roll, true // as dead letters are
+		}
+		for _, r := range s.Routes {
+			if r.Name == d.Route {
+				return r.Flush, r.Roll, true
+			}
+		}
+	}
+	return config.Flush{}, config.Roll{}, false
+}
