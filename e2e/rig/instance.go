@@ -75,7 +75,7 @@ oss:
 sources:
   - stream: %s
     routes:
-%slease: {ttl: %s, disabled: %t}
+%slease: {ttl: %s, disabled: %t, replace: true}
 ledger: {interval: 50ms}
 intake: {audit: 300ms}
 http: {listen: "%s"}

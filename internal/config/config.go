@@ -221,6 +221,7 @@ type Ledger struct {
 // Lease configures who owns a lane.
 type Lease struct {
 	TTL      time.Duration `yaml:"ttl"`      // a standby takes over after so long without a sign of life
+	Replace  bool          `yaml:"replace"`  // stand by for an instance with other routes, whose place this one takes
 	Disabled bool          `yaml:"disabled"` // for tests: every instance consumes; safe, but work is done twice
 }
 

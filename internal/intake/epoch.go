@@ -105,7 +105,10 @@ func (l *Lane) epoch(ctx, stop context.Context) (err error) {
 	if err != nil {
 		return because(ctx, err)
 	}
-	if err := run.sink.Load(ctx); err != nil {
+	switch err := run.sink.Load(ctx); {
+	case errors.Is(err, ledger.ErrNewer):
+		return newerLedger(err)
+	case err != nil:
 		return because(ctx, err)
 	}
 	e.Store(run)
@@ -320,6 +323,43 @@ func (l *Lane) superseded(n int) error {
 		What: fmt.Sprintf("another instance switched this archive to layout %d; this instance's configuration is %s", n, own),
 		Mend: "give this instance the newer configuration and start it again",
 		Err:  control.ErrNewerLayout}
+}
+
+// ErrOtherRoutes is the cause of the *FatalError of an instance that is refused
+// because another one archives the source by other routes.
+var ErrOtherRoutes = errors.New("another instance archives this source by other routes")
+
+// rival refuses to stand by for an instance that is at work under another layout
+// than ours. The one that starts later has the say about the routes, so the two
+// would change them back and forth, each whenever the other stops for a moment. An
+// instance that is meant to replace the other, as when they are replaced one by
+// one, has to say so.
+//
+// Which of the two is wrong nobody can know here; the one that works goes on.
+func (l *Lane) rival(ctx context.Context, owner string) error {
+	ctx, cancel := context.WithTimeout(ctx, replacedTimeout)
+	defer cancel()
+	st, err := l.opt.Control.Refresh(ctx)
+	if err != nil || !st.Exists() {
+		return nil // it decides nothing: another look follows with the next renewal
+	}
+	theirs, err := l.loadLayout(ctx, st.Layout())
+	var fatal *FatalError
+	if errors.As(err, &fatal) {
+		return fatal
+	}
+	if err != nil || string(theirs.Canonical()) == string(l.canonical) {
+		return nil
+	}
+	if l.opt.Replace {
+		l.board.set(Standby, fmt.Sprintf("the owner archives by layout %d, whose routes are others; this instance's hold once it stops", st.Layout()))
+		return nil
+	}
+	return &FatalError{
+		What: fmt.Sprintf("%s archives stream %s by layout %d, whose routes (or lanes, limits, prefix) are not those of this configuration", owner, l.opt.Source, st.Layout()),
+		Mend: "give this instance the same configuration; or stop the other one first, and this one's routes hold from one sequence on; " +
+			"or set lease.replace, and it waits for that; or choose another archive.name and oss.prefix for an archive of its own",
+		Err: ErrOtherRoutes}
 }
 
 // begin puts together what the epoch needs to consume.

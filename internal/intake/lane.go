@@ -69,6 +69,7 @@ func New(o Options) *Lane {
 		lanes:   map[int]int{},
 		warned:  map[string]bool{},
 	}
+	l.lease.rival = l.rival
 	l.board.s = Status{Source: o.Source, Lane: o.Lane, State: Starting, Since: time.Now().UTC()}
 	return l
 }

@@ -38,6 +38,7 @@ type lease struct {
 	off      bool
 	log      zerolog.Logger
 	metrics  *Metrics
+	rival    func(ctx context.Context, owner string) error // asked of an owner that was seen at work; its error ends the wait
 
 	held  atomic.Bool
 	turn  *semaphore.Weighted // held over requests, so that waiting for it ends with a context
@@ -61,6 +62,11 @@ func (l *lease) take(ctx context.Context, standby func(owner string)) (ledger.La
 		if rev != 0 && e.Owner != "" && e.Owner != l.owner && !l.off {
 			now := time.Now()
 			if since.IsZero() || seen.Owner != e.Owner || seen.Counter != e.Counter {
+				if !since.IsZero() && seen.Owner == e.Owner { // it was renewed under our eyes
+					if err := l.rival(ctx, e.Owner); err != nil {
+						return ledger.Lane{}, err
+					}
+				}
 				if seen.Owner != e.Owner {
 					l.log.Info().Str("owner", e.Owner).Dur("ttl", l.ttl).Msg("another instance has the lease, standing by")
 					standby(e.Owner)
@@ -113,12 +119,16 @@ func (l *lease) read(ctx context.Context) (ledger.Lane, uint64, error) {
 	}
 	switch {
 	case errors.Is(err, ledger.ErrNewer):
-		return e, 0, &FatalError{What: "the ledger was written by a newer version of Ossuary", Err: err,
-			Mend: "update this instance, or stop the newer ones"}
+		return e, 0, newerLedger(err)
 	case err != nil:
 		return e, 0, fmt.Errorf("reading the lease: %w", err)
 	}
 	return e, rev, nil
+}
+
+func newerLedger(err error) error {
+	return &FatalError{What: "the ledger was written by a newer version of Ossuary", Err: err,
+		Mend: "update this instance, or stop the newer ones"}
 }
 
 func (l *lease) reopen(ctx context.Context) error {

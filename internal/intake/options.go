@@ -88,6 +88,7 @@ type Options struct {
 	MaxAckPending int           // default 20000
 	LeaseTTL      time.Duration // default 15 s
 	LeaseOff      bool          // several instances read the lane at once: safe, and work is done twice
+	Replace       bool          // stand by for an owner with other routes, rather than be refused
 	HorizonAhead  time.Duration // how much traffic a raise of the horizon should last for; default 10 s
 	HorizonMin    uint64        // the least it is raised by; default 1000 sequences
 	AuditEvery    time.Duration // default 5 s

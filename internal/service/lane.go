@@ -95,7 +95,7 @@ func (s *Service) newLane(source *config.Source, layout router.Layout, name stri
 		Archive: s.cfg.Archive.Name, Prefix: s.cfg.OSS.Prefix, Source: source.Stream, Lane: name, Owner: s.owner,
 		JS: s.js, Ledger: s.ledger, LedgerReplicas: replicas, Control: ctl, Store: s.store,
 		Layout: layout, Start: start, NewSink: newSink,
-		MaxAckPending: s.cfg.Limits.MaxAckPending, LeaseTTL: s.cfg.Lease.TTL, LeaseOff: s.cfg.Lease.Disabled,
+		MaxAckPending: s.cfg.Limits.MaxAckPending, LeaseTTL: s.cfg.Lease.TTL, LeaseOff: s.cfg.Lease.Disabled, Replace: s.cfg.Lease.Replace,
 		AuditEvery: s.cfg.Intake.Audit, DrainTimeout: s.cfg.Intake.DrainTimeout, HorizonMin: s.horizon,
 		Metrics: intakeMetrics, Log: s.log, // names source and lane itself
 	})

@@ -312,7 +312,7 @@ func (w *world) config(variant int) *config.Config {
 			Flush: config.Flush{Size: 500, Events: 4, Linger: pl.linger}, Roll: config.Roll{Size: 3000}},
 		Limits: config.Limits{Memory: pl.memory, OpenSeries: pl.openSeries, ParallelAppends: 4, MaxAckPending: pl.maxAckPending, MaxEvent: scheduleEvent},
 		Ledger: config.Ledger{Replicas: 1, Interval: 310 * time.Millisecond},
-		Lease:  config.Lease{TTL: scheduleTTL, Disabled: pl.leaseOff},
+		Lease:  config.Lease{TTL: scheduleTTL, Disabled: pl.leaseOff, Replace: true},
 		Intake: config.Intake{Audit: scheduleAudit, DrainTimeout: scheduleTTL},
 	}
 }
