@@ -1,8 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -136,6 +139,11 @@ func TestDeadLetters(t *testing.T) {
 		if strings.Count(stdout, want) != 1 && !strings.Contains(want, "Stream") {
 			t.Errorf("%s is not there once in\n%s", want, stdout)
 		}
+	}
+	// Their frames name the layout that they died under.
+	object, err := os.ReadFile(filepath.Join(w.store, "bucket/archive/_ossuary/dead/ORDERS/0.000001.ndjson.gz"))
+	if err != nil || !bytes.Contains(object, []byte(`"layout":1,`)) || bytes.Contains(object, []byte(`"layout":0,`)) {
+		t.Errorf("the frames of dead letters: %v", err)
 	}
 	report := verified(t, exitGood, "--config", w.config)
 	if report.Result != archive.OK || report.DeadLetters != 5 || report.Events != 11 || len(report.Notes) != 0 {

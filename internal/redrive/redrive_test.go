@@ -586,3 +586,42 @@ func TestLogRefused(t *testing.T) {
 		t.Errorf("gone: %v", err)
 	}
 }
+
+// A letter is published on what the stream turns into the subject that is archived.
+func TestSubjects(t *testing.T) {
+	partitions := &jetstream.SubjectTransformConfig{Source: "orders.*", Destination: "{{partition(4,1)}}.orders.{{wildcard(1)}}"}
+	tr, err := newSubjects(&jetstream.StreamConfig{Subjects: []string{"orders.*"}, SubjectTransform: partitions}, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, err := tr.transform.Match("orders.a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := "0.orders.a"
+	if stored == other {
+		other = "1.orders.a"
+	}
+	renamed := &jetstream.SubjectTransformConfig{Source: "in.>", Destination: "out.>"}
+	for _, tt := range []struct {
+		name, letter, want string
+		lanes              int
+		cfg                jetstream.StreamConfig
+	}{
+		{"as it is", "orders.a", "orders.a", 1, jetstream.StreamConfig{Subjects: []string{"orders.>"}}},
+		{"the partition comes from the stream", stored, "orders.a", 4, jetstream.StreamConfig{Subjects: []string{"orders.*"}, SubjectTransform: partitions}},
+		{"another partition now", other, "", 4, jetstream.StreamConfig{Subjects: []string{"orders.*"}, SubjectTransform: partitions}},
+		{"the partition comes from the producers", "3.orders.a", "3.orders.a", 4, jetstream.StreamConfig{Subjects: []string{"*.orders.>"}}},
+		{"the stream takes it no more", "orders.a", "", 1, jetstream.StreamConfig{Subjects: []string{"other.>"}}},
+		{"it would get another name", "in.a", "", 1, jetstream.StreamConfig{Subjects: []string{"in.>"}, SubjectTransform: renamed}},
+		{"it was renamed", "out.a", "", 1, jetstream.StreamConfig{Subjects: []string{"in.>"}, SubjectTransform: renamed}},
+	} {
+		s, err := newSubjects(&tt.cfg, tt.lanes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.publish(tt.letter); got != tt.want || (err != nil) != (tt.want == "") {
+			t.Errorf("%s: %q %v, want %q", tt.name, got, err, tt.want)
+		}
+	}
+}
