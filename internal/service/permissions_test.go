@@ -231,7 +231,7 @@ func (w *permitted) life() string {
 // the ledger; or for as long as something is to be found missing.
 func (w *permitted) run(on bool) {
 	t := w.t
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	w.mu.Lock()
 	w.seen = cancel // the server tells at once, while the request takes its time
@@ -252,7 +252,7 @@ func (w *permitted) run(on bool) {
 			t.Error(err)
 		}
 	}()
-	const most = 1000
+	const most = 10_000
 	for n := 0; n < most; n++ {
 		if w.missing() != "" || n > 10 && !on && w.settled(ctx, s) {
 			return
