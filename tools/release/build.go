@@ -97,16 +97,16 @@ func (r *release) print(ctx context.Context, args ...string) ([]byte, error) {
 }
 
 // static builds a static binary. What the caller's environment could change in it
-// is set here.
+// is set here. GOFLAGS is not left empty: then what `go env -w` has set would hold.
 func (r *release) static(ctx context.Context, t target, file string) error {
 	file, err := filepath.Abs(file)
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=true", "-mod=readonly", "-ldflags=-s -w", "-o", file, "./cmd/consumer")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-mod=readonly", "-ldflags=-s -w", "-o", file, "./cmd/consumer")
 	cmd.Dir = r.root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS="+t.os, "GOARCH="+t.arch,
-		"GOFLAGS=", "GOWORK=off", "GOEXPERIMENT=", "GOAMD64=v1", "GOARM64=v8.0", "GOFIPS140=off")
+		"GOFLAGS=-buildvcs=true", "GOWORK=off", "GOEXPERIMENT=", "GOAMD64=v1", "GOARM64=v8.0", "GOFIPS140=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, out)
 	}

@@ -27,7 +27,7 @@ func (r *release) licences(ctx context.Context) ([]byte, error) {
 			return nil, err
 		}
 		cmd := exec.CommandContext(ctx, "go", "list", "-deps", "-json=Standard,Module", "./cmd/consumer")
-		cmd.Dir, cmd.Env = r.root, append(os.Environ(), "CGO_ENABLED=0", "GOOS="+t.os, "GOARCH="+t.arch, "GOFLAGS=", "GOWORK=off")
+		cmd.Dir, cmd.Env = r.root, append(os.Environ(), "CGO_ENABLED=0", "GOOS="+t.os, "GOARCH="+t.arch, "GOFLAGS=-mod=readonly", "GOWORK=off")
 		out, err := cmd.Output()
 		if err != nil {
 			return nil, fmt.Errorf("go list: %w", err)

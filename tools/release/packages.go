@@ -23,13 +23,18 @@ func (r *release) pack(format string, t target, binary string) error {
 	values := map[string]string{
 		"ARCH": t.arch, "VERSION": r.build.Version, "ROOT": root, "STAGE": r.stage, "BINARY": binary,
 	}
-	all, err := nfpm.ParseFileWithEnvMapping(filepath.Join(r.root, "deploy", "packages", "nfpm.yaml"), func(name string) string { return values[name] })
+	value := func(name string) string { return values[name] }
+	all, err := nfpm.ParseFileWithEnvMapping(filepath.Join(r.root, "deploy", "packages", "nfpm.yaml"), value)
 	if err != nil {
 		return err
 	}
 	info, err := all.Get(format)
 	if err != nil {
 		return err
+	}
+	// nfpm does not expand these.
+	for _, script := range []*string{&info.Scripts.PreInstall, &info.Scripts.PostInstall, &info.Scripts.PreRemove, &info.Scripts.PostRemove} {
+		*script = os.Expand(*script, value)
 	}
 	info.MTime = r.build.Time
 	nfpm.WithDefaults(info)
