@@ -110,6 +110,9 @@ func (r *release) pages(tree command) (map[string][]byte, error) {
 		}
 		pages[name+".1"] = b.Bytes()
 		for _, sub := range c.Commands() {
+			if !sub.IsAvailableCommand() {
+				continue
+			}
 			if err := render(sub); err != nil {
 				return err
 			}
@@ -124,6 +127,7 @@ func (d command) cobra() *cobra.Command {
 	c := &cobra.Command{Use: d.Use, Short: d.Short, Long: d.Long, Example: d.Example, DisableAutoGenTag: true,
 		Run: func(*cobra.Command, []string) {}}
 	c.CompletionOptions.DisableDefaultCmd = true
+	c.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true}) // or each command with others below it gets one, with a page
 	for _, f := range d.Flags {
 		c.Flags().AddFlag(f.pflag())
 	}
