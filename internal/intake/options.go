@@ -89,8 +89,8 @@ type Options struct {
 	LeaseTTL      time.Duration // default 15 s
 	LeaseOff      bool          // several instances read the lane at once: safe, and work is done twice
 	Replace       bool          // stand by for an owner with other routes, rather than be refused
-	HorizonAhead  time.Duration // how much traffic a raise of the horizon should last for; default 10 s
-	HorizonMin    uint64        // the least it is raised by; default 1000 sequences
+	HorizonAhead  time.Duration // how much traffic a raise of the horizon should last for; default HorizonAhead(Layout.Lanes)
+	HorizonMin    uint64        // the least it is raised by; default HorizonMin sequences
 	AuditEvery    time.Duration // default 5 s
 	DrainTimeout  time.Duration // default 30 s
 	Outage        time.Duration // see CheckOptions
@@ -102,16 +102,28 @@ type Options struct {
 	window        int    // for tests: of the tracker
 }
 
+// HorizonMin is the least that a horizon is raised by, in sequences.
+const HorizonMin = 1000
+
+// HorizonAhead is how much traffic a raise of the horizon lasts for, about, in a
+// source of so many lanes. All lanes write to one control log, which takes one
+// append at a time, and each line of it tells of every lane: with many, each has to
+// raise its horizon less often. What it costs is that a new layout takes hold later,
+// behind the highest horizon.
+func HorizonAhead(lanes int) time.Duration {
+	return max(10*time.Second, time.Duration(lanes)*time.Second)
+}
+
 func (o Options) withDefaults() Options {
 	if o.MaxAckPending == 0 {
 		o.MaxAckPending = 20_000
 	}
 	if o.HorizonMin == 0 {
-		o.HorizonMin = 1000
+		o.HorizonMin = HorizonMin
 	}
 	for p, d := range map[*time.Duration]time.Duration{
 		&o.LeaseTTL:     15 * time.Second,
-		&o.HorizonAhead: 10 * time.Second,
+		&o.HorizonAhead: HorizonAhead(o.Layout.Lanes),
 		&o.AuditEvery:   5 * time.Second,
 		&o.DrainTimeout: 30 * time.Second,
 	} {
