@@ -39,6 +39,35 @@ func TestOldEventsDoNotRoll(t *testing.T) {
 	})
 }
 
+// Idle series are sealed although more of them were written to than can be open.
+func TestMoreIdleSeriesThanCanBeOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 40, 20)
+		w.open = 3
+		spec := w.spec
+		w.spec = func(s string) Spec {
+			sp := spec(s)
+			sp.Roll.Idle = time.Minute
+			return sp
+		}
+		l := w.lane()
+		set, ctx, stop := running(t, l)
+		add(t, l, set, ctx, 1, 40)
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if n := w.m.Seals.Load(); n != 20 {
+			t.Errorf("%d series are sealed, want 20", n)
+		}
+		if n := w.m.OpenSeries.Load(); n > 3 {
+			t.Errorf("%d series are open", n)
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		w.check()
+	})
+}
+
 // A writer whose knowledge lags sees that a series is not idle when its seal is
 // refused: it leaves the segment open, and seals it once it is idle.
 func TestActiveSeriesIsNotSealed(t *testing.T) {

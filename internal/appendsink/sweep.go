@@ -29,11 +29,11 @@ func (t *Set) sweep(now time.Time) {
 	}
 	if t.opt.RouteRoll != nil {
 		for name, e := range t.known {
-			if t.series[name] != nil || e.Position == 0 || len(t.series) >= t.opt.OpenSeries {
+			if t.series[name] != nil || e.Position == 0 {
 				continue
 			}
 			why := overdue(t.opt.RouteRoll(e.Route), e.Written, e.Opened, now)
-			if why == "" {
+			if why == "" || len(t.series) >= t.opt.OpenSeries && !t.makeRoom() {
 				continue
 			}
 			s := t.openKnown(name)
@@ -44,6 +44,19 @@ func (t *Set) sweep(now time.Time) {
 	if wake {
 		t.poke()
 	}
+}
+
+// makeRoom forgets the least recently used series that has nothing to do. Where
+// series are named after a time, more of them end than can be open: nobody would
+// ever forget one for those that wait to be sealed. t.mu is held.
+func (t *Set) makeRoom() bool {
+	for e := t.lru.Back(); e != nil; e = e.Prev() {
+		if s := e.Value.(*series); !s.working && len(s.queue) == 0 && !s.forgot && s.sealWhy == "" {
+			t.close(s)
+			return true
+		}
+	}
+	return false
 }
 
 func overdue(r Roll, written, opened, now time.Time) string {
