@@ -222,6 +222,7 @@ type Ledger struct {
 type Lease struct {
 	TTL      time.Duration `yaml:"ttl"`      // a standby takes over after so long without a sign of life
 	Replace  bool          `yaml:"replace"`  // stand by for an instance with other routes, whose place this one takes
+	Lanes    int           `yaml:"lanes"`    // that one instance has at most; 0: all that are free
 	Disabled bool          `yaml:"disabled"` // for tests: every instance consumes; safe, but work is done twice
 }
 

@@ -116,6 +116,7 @@ func TestErrors(t *testing.T) {
 		{"no such word", "frobnicate: 1\n", "f.yaml:1:1: frobnicate: unknown setting; known are archive, nats,"},
 		{"duration", head + "ledger: {interval: 5}\n" + source, "f.yaml:3:20: ledger.interval: \"5\" is no duration; write a number with its unit"},
 		{"size", head + "limits:\n  memory: lots\n" + source, "f.yaml:4:11: limits.memory: \"lots\" is no size"},
+		{"lanes of an instance", head + "lease: {lanes: -1}\n" + source, "lease.lanes: -1 is too little; use at least 0"},
 		{"bool", head + "lease: {disabled: yes}\n" + source, "lease.disabled: \"yes\" is neither true nor false"},
 		{"start", head + strings.Replace(source, "stream: S", "stream: S\n    start: never", 1), "f.yaml:5:12: sources[0].start: \"never\" is no place to start; use all, new"},
 		{"list", head + "sources: S\n", "f.yaml:3:10: sources: this wants a list; begin each entry with -"},

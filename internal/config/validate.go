@@ -181,6 +181,7 @@ func (v *validator) process() {
 	if c.Embedded.Enabled && c.Embedded.DataDir == "" {
 		v.bad("embedded.data_dir", "there is no directory for the embedded servers", "set it")
 	}
+	v.atLeast("lease.lanes", int64(c.Lease.Lanes), 0, "")
 	if c.Lease.Disabled {
 		v.warn("lease.disabled", "every instance will read every lane: the archive stays right, the work is done once per instance", "leave it out except in tests")
 	}

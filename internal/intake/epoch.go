@@ -36,6 +36,8 @@ func (l *Lane) epoch(ctx, stop context.Context) (err error) {
 	entry, err := l.lease.take(ctx, func(owner string) {
 		l.board.set(Standby, "")
 		l.board.change(func(s *Status) { s.Owner = owner })
+	}, func() {
+		l.board.set(Starting, "no instance has this lane, and this one has as many as lease.lanes allows")
 	})
 	if err != nil {
 		return ended("lease", err)

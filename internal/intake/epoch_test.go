@@ -346,7 +346,7 @@ func TestLeaseLost(t *testing.T) {
 	}
 	made := func(owner string, ttl time.Duration) *lease {
 		l := &lease{turn: semaphore.NewWeighted(1), js: js, ledger: led, archive: testArchive, source: testStream, lane: router.FirstLane, owner: owner, ttl: ttl, log: zerolog.Nop(), metrics: &Metrics{}}
-		if _, err := l.take(t.Context(), func(string) {}); err != nil {
+		if _, err := l.take(t.Context(), func(string) {}, func() {}); err != nil {
 			t.Fatal(err)
 		}
 		return l

@@ -64,7 +64,7 @@ func New(o Options) *Lane {
 		opt: o, canonical: o.Layout.Canonical(), log: log,
 		writer: run + "/" + o.Lane,
 		lease: &lease{turn: semaphore.NewWeighted(1), js: o.JS, ledger: o.Ledger, archive: o.Archive, replicas: o.LedgerReplicas, source: o.Source, lane: o.Lane,
-			owner: run, ttl: o.LeaseTTL, off: o.LeaseOff, log: log, metrics: o.Metrics},
+			owner: run, ttl: o.LeaseTTL, off: o.LeaseOff, seats: o.Seats, log: log, metrics: o.Metrics},
 		routers: map[int]*router.Router{},
 		lanes:   map[int]int{},
 		warned:  map[string]bool{},

@@ -36,24 +36,33 @@ type lease struct {
 	owner    string // names this lane's run, not only its instance
 	ttl      time.Duration
 	off      bool
+	seats    *semaphore.Weighted // one for each lane that this instance may have; nil: for all
 	log      zerolog.Logger
 	metrics  *Metrics
 	rival    func(ctx context.Context, owner string) error // asked of an owner that was seen at work; its error ends the wait
 
 	held  atomic.Bool
+	sits  atomic.Bool         // has one of the seats
 	turn  *semaphore.Weighted // held over requests, so that waiting for it ends with a context
 	entry ledger.Lane         // as last written here; guarded by turn, like rev
 	rev   uint64
 }
 
 // take returns when the lease is ours, with the entry that was there before and
-// its epoch already raised. Meanwhile standby is told who has it.
+// its epoch already raised. Meanwhile standby is told who has it, and crowded that
+// nobody has it although this instance has as many lanes as it may.
 //
 // A crash right after it leaves a lease that nobody renews: the next owner waits
 // for the TTL.
-func (l *lease) take(ctx context.Context, standby func(owner string)) (ledger.Lane, error) {
+func (l *lease) take(ctx context.Context, standby func(owner string), crowded func()) (_ ledger.Lane, err error) {
 	var seen ledger.Lane
 	var since time.Time // monotonic: when seen was first seen
+	var free time.Time  // likewise: when the lease was first seen free without a seat for us
+	defer func() {
+		if err != nil && !l.held.Load() {
+			l.stand()
+		}
+	}()
 	for {
 		e, rev, err := l.read(ctx)
 		if err != nil {
@@ -67,18 +76,35 @@ func (l *lease) take(ctx context.Context, standby func(owner string)) (ledger.La
 						return ledger.Lane{}, err
 					}
 				}
-				if seen.Owner != e.Owner {
+				if seen.Owner != e.Owner || !free.IsZero() {
 					l.log.Info().Str("owner", e.Owner).Dur("ttl", l.ttl).Msg("another instance has the lease, standing by")
 					standby(e.Owner)
 				}
 				seen, since = e, now
 			}
 			if now.Sub(since) < l.ttl {
+				free = time.Time{}
 				if err := pause(ctx, l.poll()); err != nil {
 					return ledger.Lane{}, err
 				}
 				continue
 			}
+		}
+		if !l.sit() {
+			// Another instance takes it. If none does, there are too few seats.
+			switch now := time.Now(); {
+			case free.IsZero():
+				free = now
+				standby("")
+			case now.Sub(free) >= l.ttl:
+				crowded()
+			}
+			if err := pause(ctx, l.poll()); err != nil {
+				return ledger.Lane{}, err
+			}
+			continue
+		}
+		if rev != 0 && e.Owner != "" && e.Owner != l.owner && !l.off {
 			l.log.Warn().Str("owner", e.Owner).Uint64("epoch", e.Epoch).Dur("ttl", l.ttl).
 				Msg("the lease was not renewed, taking it over")
 		}
@@ -87,6 +113,9 @@ func (l *lease) take(ctx context.Context, standby func(owner string)) (ledger.La
 		newRev, err := l.ledger.PutLane(ctx, l.source, l.lane, next, rev)
 		switch {
 		case errors.Is(err, ledger.ErrConflict): // somebody was quicker, or the read was stale
+			if !l.held.Load() {
+				l.stand()
+			}
 			if err := pause(ctx, l.poll()); err != nil {
 				return ledger.Lane{}, err
 			}
@@ -105,7 +134,45 @@ func (l *lease) take(ctx context.Context, standby func(owner string)) (ledger.La
 	}
 }
 
-func (l *lease) poll() time.Duration { return min(max(l.ttl/10, 20*time.Millisecond), time.Second) }
+// poll is the pause between two looks at a lease of another's. An instance that has
+// all the lanes that it may looks seldom: a thousand lanes that everybody looks at
+// each second would be a load of their own.
+func (l *lease) poll() time.Duration {
+	if l.full() {
+		return l.ttl / 2
+	}
+	return min(max(l.ttl/10, 20*time.Millisecond), time.Second)
+}
+
+// sit takes a seat, if there is one or the lane has it already.
+func (l *lease) sit() bool {
+	if l.seats == nil || l.off || l.sits.Load() {
+		return true
+	}
+	if !l.seats.TryAcquire(1) {
+		return false
+	}
+	l.sits.Store(true)
+	return true
+}
+
+// stand gives the seat back.
+func (l *lease) stand() {
+	if l.sits.CompareAndSwap(true, false) {
+		l.seats.Release(1)
+	}
+}
+
+func (l *lease) full() bool {
+	switch {
+	case l.seats == nil, l.off, l.sits.Load():
+		return false
+	case !l.seats.TryAcquire(1):
+		return true
+	}
+	l.seats.Release(1)
+	return false
+}
 
 // read reads the entry, and makes the bucket again if somebody deleted it: that
 // loses nothing but time.
@@ -191,6 +258,7 @@ func (l *lease) write(ctx context.Context, change func(*ledger.Lane)) error {
 			l.entry.Counter = max(l.entry.Counter, e.Counter)
 		default:
 			l.held.Store(false)
+			l.stand()
 			l.metrics.lease(false)
 			return fmt.Errorf("%w: %s", errLeaseLost, e.Owner)
 		}
@@ -266,6 +334,7 @@ func (l *lease) release(ctx context.Context, p checkpoint, incarnation int, ok b
 		}
 	})
 	l.held.Store(false)
+	l.stand()
 	l.metrics.lease(false)
 	if errors.Is(err, errLeaseLost) {
 		return nil

@@ -7,6 +7,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
+	"golang.org/x/sync/semaphore"
 
 	"ossuary/internal/control"
 	"ossuary/internal/event"
@@ -85,15 +86,16 @@ type Options struct {
 	Start   Start
 	NewSink func(SinkOptions) (Sink, error)
 
-	MaxAckPending int           // default 20000
-	LeaseTTL      time.Duration // default 15 s
-	LeaseOff      bool          // several instances read the lane at once: safe, and work is done twice
-	Replace       bool          // stand by for an owner with other routes, rather than be refused
-	HorizonAhead  time.Duration // how much traffic a raise of the horizon should last for; default HorizonAhead(Layout.Lanes)
-	HorizonMin    uint64        // the least it is raised by; default HorizonMin sequences
-	AuditEvery    time.Duration // default 5 s
-	DrainTimeout  time.Duration // default 30 s
-	Outage        time.Duration // see CheckOptions
+	MaxAckPending int                 // default 20000
+	LeaseTTL      time.Duration       // default 15 s
+	LeaseOff      bool                // several instances read the lane at once: safe, and work is done twice
+	Replace       bool                // stand by for an owner with other routes, rather than be refused
+	Seats         *semaphore.Weighted // shared by the lanes of this process: as many of them have their lease at once; nil: all
+	HorizonAhead  time.Duration       // how much traffic a raise of the horizon should last for; default HorizonAhead(Layout.Lanes)
+	HorizonMin    uint64              // the least it is raised by; default HorizonMin sequences
+	AuditEvery    time.Duration       // default 5 s
+	DrainTimeout  time.Duration       // default 30 s
+	Outage        time.Duration       // see CheckOptions
 
 	Metrics *Metrics // may be nil
 	Log     zerolog.Logger

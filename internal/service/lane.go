@@ -56,7 +56,7 @@ type progress struct {
 	moved   time.Time // when an append was last confirmed, or nothing waited for one
 }
 
-func (s *Service) newLane(source *config.Source, layout router.Layout, name string, ctl *control.Log, appends *semaphore.Weighted, replicas int, m measure) (*lane, error) {
+func (s *Service) newLane(source *config.Source, layout router.Layout, name string, ctl *control.Log, appends, seats *semaphore.Weighted, replicas int, m measure) (*lane, error) {
 	r, err := router.NewLane(layout, name)
 	if err != nil {
 		return nil, err
@@ -95,7 +95,8 @@ func (s *Service) newLane(source *config.Source, layout router.Layout, name stri
 		Archive: s.cfg.Archive.Name, Prefix: s.cfg.OSS.Prefix, Source: source.Stream, Lane: name, Owner: s.owner,
 		JS: s.js, Ledger: s.ledger, LedgerReplicas: replicas, Control: ctl, Store: s.store,
 		Layout: layout, Start: start, NewSink: newSink,
-		MaxAckPending: s.cfg.Limits.MaxAckPending, LeaseTTL: s.cfg.Lease.TTL, LeaseOff: s.cfg.Lease.Disabled, Replace: s.cfg.Lease.Replace,
+		MaxAckPending: s.cfg.Limits.MaxAckPending, LeaseTTL: s.cfg.Lease.TTL, LeaseOff: s.cfg.Lease.Disabled,
+		Replace: s.cfg.Lease.Replace, Seats: seats,
 		AuditEvery: s.cfg.Intake.Audit, DrainTimeout: s.cfg.Intake.DrainTimeout, HorizonMin: s.horizon,
 		Metrics: intakeMetrics, Log: s.log, // names source and lane itself
 	})

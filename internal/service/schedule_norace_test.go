@@ -3,3 +3,5 @@
 package service
 
 const defaultSchedules = 2000
+
+const raceEnabled = false

@@ -190,6 +190,10 @@ func (s *Service) openArchive(ctx context.Context, m measure) error {
 
 func (s *Service) openLanes(ctx context.Context, replicas int, m measure) error {
 	appends := semaphore.NewWeighted(int64(max(1, s.cfg.Limits.ParallelAppends)))
+	var seats *semaphore.Weighted
+	if n := s.cfg.Lease.Lanes; n > 0 {
+		seats = semaphore.NewWeighted(int64(n))
+	}
 	for i, layout := range s.cfg.Layouts() {
 		source := &s.cfg.Sources[i]
 		log := s.log.With().Str("source", source.Stream).Logger()
@@ -200,7 +204,7 @@ func (s *Service) openLanes(ctx context.Context, replicas int, m measure) error 
 			return fmt.Errorf("control log of stream %s: %w", source.Stream, err)
 		}
 		for _, name := range layout.LaneNames() {
-			l, err := s.newLane(source, layout, name, ctl, appends, replicas, m)
+			l, err := s.newLane(source, layout, name, ctl, appends, seats, replicas, m)
 			if err != nil {
 				return fmt.Errorf("sources[%d] %s, lane %s: %w", i, source.Stream, name, err)
 			}
