@@ -54,7 +54,7 @@ Exit status: 0 good, 1 found something wrong, 2 used wrongly or could not run.`,
 		return fmt.Errorf("%w; see '%s --help'", err, c.CommandPath())
 	})
 	root.AddCommand(
-		a.runCommand(), a.demoCommand(), a.checkCommand(), a.schemaCommand(), a.routeCommand(),
+		a.runCommand(), a.demoCommand(), a.checkCommand(), a.schemaCommand(), a.routeCommand(), a.planCommand(),
 		a.verifyCommand(), a.catCommand(), a.replayCommand(), a.deadLettersCommand(), a.ledgerCommand(),
 		a.emulatorCommand(), a.healthCommand(), a.statusCommand(), a.versionCommand(),
 	)
