@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -294,5 +295,34 @@ func TestOtherEvents(t *testing.T) {
 	r = planned(t, configured(t, source("S", 1, "x", ""), ""), l)
 	if r.Day.Skipped == 0 || !strings.Contains(strings.Join(r.Notes, "\n"), "no route takes them") {
 		t.Errorf("day %+v, notes %q", r.Day, r.Notes)
+	}
+}
+
+// The tests that docs/SCALE.md says show something are there.
+func TestDocumentNamesTests(t *testing.T) {
+	text, err := os.ReadFile("../../docs/SCALE.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`([a-z]+)\\.(Test[A-Za-z0-9]+)`").FindAllStringSubmatch(string(text), -1)
+	if len(named) < 8 {
+		t.Fatalf("it names %d tests", len(named))
+	}
+	for _, m := range named {
+		files, err := filepath.Glob("../" + m[1] + "/*_test.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := false
+		for _, f := range files {
+			p, err := os.ReadFile(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			found = found || strings.Contains(string(p), "\nfunc "+m[2]+"(")
+		}
+		if !found {
+			t.Errorf("there is no test %s.%s", m[1], m[2])
+		}
 	}
 }

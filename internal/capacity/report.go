@@ -17,10 +17,10 @@ import (
 // at the server.
 const (
 	auditRequests  = 3.0       // the stream, the message at the floor, the consumer
-	pullEvery      = 30.0      // seconds: a pull runs out
+	pullEvery      = 20.0      // seconds: a pull runs out, or is asked for anew
 	pullEvents     = 1024.0    // a pull is asked for anew when half of it has come
 	pullMemory     = 16 << 20  // two pulls of 8 MiB
-	laneMemory     = 256 << 10 // of an idle lane
+	laneMemory     = 410 << 10 // of an idle lane, with what its server has of it
 	seriesMemory   = 2 << 10   // of an open series
 	deleteRequests = 3.0       // besides the write: to drop the marker of a deleted key
 	peakWindow     = 10        // minutes over which a peak is averaged
@@ -113,7 +113,7 @@ func (w *world) derive(m *machine, r *Report) *derived {
 		d.stream = max(d.stream, bySource[i])
 		d.controlAppends = max(d.controlAppends, raises)
 		control += raises
-		perDay := raises * 86400 / peakFactor
+		perDay := raises * 86400 // by the clock, not by the rate
 		r.Day.Control += perDay
 		r.Day.ControlBytes += perDay * float64(controlLine(len(lay.LaneNames())))
 	}

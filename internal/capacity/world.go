@@ -83,7 +83,7 @@ func newWorld(cfg *config.Config, load *Load) (*world, error) {
 }
 
 // subjectOf is the pattern of a source's subjects: what was asked for, or the first
-// route's subject with {n} for its last wildcard.
+// route's subject with {n} for its first wildcard.
 func subjectOf(s *config.Source, asked string) (string, error) {
 	if asked != "" {
 		if !strings.Contains(asked, value) {
@@ -99,16 +99,19 @@ func subjectOf(s *config.Source, asked string) (string, error) {
 			continue
 		}
 		tokens := strings.Split(r.Subjects[0], ".")
-		last := -1
+		first := -1
 		for i, t := range tokens {
-			if t == "*" || t == ">" {
-				tokens[i], last = "x", i
+			switch {
+			case t != "*" && t != ">":
+			case first < 0:
+				tokens[i], first = value, i
+			default:
+				tokens[i] = "x"
 			}
 		}
-		if last < 0 {
+		if first < 0 {
 			continue
 		}
-		tokens[last] = value
 		return strings.Join(tokens, "."), nil
 	}
 	return "", fmt.Errorf("no route has a subject with a wildcard: say what subjects are like, as in events.%s.created", value)

@@ -209,7 +209,7 @@ func TestIdleLanes(t *testing.T) {
 	if os.Getenv("OSSUARY_LONG") == "" {
 		t.Skip("measures for a while; set OSSUARY_LONG=1")
 	}
-	const lanes, seconds = 200, 30
+	const lanes, seconds = 100, 20
 	heap := func() float64 {
 		runtime.GC()
 		var m runtime.MemStats
