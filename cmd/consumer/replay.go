@@ -67,6 +67,7 @@ Exit status 1: the archive is damaged, or --verify found a difference.`,
 	flags.BoolVar(&f.create, "create", false, "create the target unless it is there")
 	flags.StringArrayVar(&f.subjects, "create-subject", nil, "with --create: a `SUBJECT` of the new stream, may be repeated (default: the archived ones, mapped)")
 	flags.IntVar(&f.replicas, "replicas", 1, "with --create: `N` replicas")
+	flags.BoolVar(&f.o.Alone, "alone", false, "nobody else publishes to the target: makes a replicated one faster (always so for one that --create makes)")
 	flags.BoolVar(&f.noDead, "no-dead", false, "leave out dead letters, which were events of the stream too")
 	flags.BoolVar(&f.o.Force, "skip-damage", false, "go on behind damage of the archive instead of stopping before it")
 	flags.StringVar(&f.natsURL, "nats", "", "`URL` of the server to publish to (default: nats.url of the configuration)")
@@ -123,6 +124,7 @@ func (a *app) replay(c *cobra.Command, f *replayFlags) (err error) {
 			return fmt.Errorf("--create: %w", err)
 		}
 		if created {
+			o.Alone = true
 			o.Log.Info().Str("stream", o.Target).Msg("stream created")
 		}
 	}

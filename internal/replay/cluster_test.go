@@ -72,7 +72,7 @@ func TestReplayOverTroubleInACluster(t *testing.T) {
 	}
 	js := cluster(t)
 	hits := map[string]int{}
-	for seed := range uint64(30) {
+	for seed := range uint64(10) {
 		events := sampleEvents(150)
 		for i := range events {
 			events[i].Sequence += 1000 * seed

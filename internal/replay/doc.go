@@ -11,7 +11,9 @@
 //     published the target is read, and what is there is left out.
 //   - Every message is published with Nats-Expected-Last-Sequence and, behind one that
 //     is still on its way, Nats-Expected-Last-Msg-Id: the server takes it only if the
-//     target ends there, and with that message. A replay that knows less than the target
+//     target ends there, and with that message. (On a replicated target one message
+//     is on its way at a time instead, unless the caller says that it is alone; if it
+//     is not, the order may suffer, but nothing is doubled.) A replay that knows less than the target
 //     holds is refused; it reads forward, takes what is its own for done, and goes
 //     on behind it. A message can only land in its place, so that those behind one
 //     that was lost are refused as well, and nothing gets out of order.

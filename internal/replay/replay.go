@@ -49,6 +49,7 @@ type Options struct {
 	State   string  // file; "": the target alone says what is there
 	DryRun  bool    // publish nothing
 	Force   bool    // go on behind damage: what it hides is missing
+	Alone   bool    // nobody else publishes to the target, see replay.tied
 	Log     zerolog.Logger
 	Looking func(at, last uint64) // progress of reading the target; may be nil
 	Started func(already uint64)  // the target was read; may be nil
@@ -77,12 +78,18 @@ type replay struct {
 	done   *done
 	result Result
 
-	next    func() (*archive.Record, error, bool)
-	ended   bool
-	queue   []*flight // in order; the first inFlight of them were sent
-	sent    int
-	bytes   int
-	most    int    // messages in flight; fewer when others publish too
+	next  func() (*archive.Record, error, bool)
+	ended bool
+	queue []*flight // in order; the first inFlight of them were sent
+	sent  int
+	bytes int
+	most  int // messages in flight; fewer when others publish too
+	limit int // of most
+	// Each message in flight names the one before it. Only a stream of one replica is
+	// asked to look at that: on several the check fails when the message is applied,
+	// and nats-server 2.15 takes that for a broken disk and stops the stream. There
+	// one message is in flight at a time, unless nobody else can come in between.
+	tied    bool
 	last    uint64 // the target's last sequence, as far as is known
 	limiter *rate.Limiter
 	saved   time.Time
@@ -102,7 +109,7 @@ type flight struct {
 // Run replays. It returns what it did even when it fails; a later run goes on from
 // there.
 func Run(ctx context.Context, o Options) (_ Result, err error) {
-	r := &replay{o: o, from: origin{o.Archive, o.Source}, most: mostInFlight, limiter: rate.NewLimiter(rate.Inf, 1),
+	r := &replay{o: o, from: origin{o.Archive, o.Source}, most: mostInFlight, limit: mostInFlight, limiter: rate.NewLimiter(rate.Inf, 1),
 		pause: backoff.New(50*time.Millisecond, 5*time.Second, 2)}
 	if o.Rate > 0 {
 		r.limiter = rate.NewLimiter(rate.Limit(o.Rate), max(1, int(o.Rate/20)))
@@ -144,6 +151,10 @@ func (r *replay) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	r.last = r.done.scanned
+	r.tied = r.t.info.Config.Replicas <= 1
+	if !r.tied && !r.o.Alone {
+		r.most, r.limit = 1, 1
+	}
 	if r.o.Started != nil {
 		already := uint64(0)
 		for _, l := range r.done.lives {
@@ -313,7 +324,7 @@ func (r *replay) guard(f *flight) {
 	h[jetstream.ExpectedStreamHeader] = []string{r.t.name}
 	h[jetstream.ExpectedLastSeqHeader] = []string{strconv.FormatUint(f.expect-1, 10)}
 	delete(h, jetstream.ExpectedLastMsgIDHeader)
-	if r.sent > 0 {
+	if r.sent > 0 && r.tied {
 		h[jetstream.ExpectedLastMsgIDHeader] = r.queue[r.sent-1].m.Header[jetstream.MsgIDHeader]
 	}
 }
@@ -326,7 +337,7 @@ func (r *replay) confirmed(f *flight) {
 	r.pop(f)
 	r.sent--
 	r.queue = r.queue[1:]
-	r.most = min(r.most+1, mostInFlight)
+	r.most = min(r.most+1, r.limit)
 }
 
 // pop counts f as published.
