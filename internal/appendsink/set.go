@@ -5,7 +5,6 @@ import (
 	"container/list"
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -28,12 +27,6 @@ const (
 	// at work. It is more than are appended to at once (limits.parallel_appends), so
 	// that there is always a next one.
 	earlyBusy = 128
-	// So many dead letters are logged in so much time. Each stands in the archive with
-	// its reason; a producer that sends nothing else shall not fill the disk with words.
-	deadLogged, deadEvery = 10, time.Minute
-	// overtakenDir, below the lane's dead letters, has a series for each overtaken
-	// event. They turn up in no order, and a series takes rising sequences only.
-	overtakenDir = "/overtaken/"
 )
 
 // Set is the sinks of one lane in one epoch: a series each, with its waiting
@@ -246,33 +239,6 @@ func (t *Set) end(err error) {
 // error wraps the reason. The event's bytes are free again on return.
 func (t *Set) Add(ctx context.Context, spec *Spec, e *event.Event, slot uint64) error {
 	return t.add(ctx, spec, e, slot, func(dst []byte) ([]byte, error) { return spec.Encoder.Append(dst, e) })
-}
-
-// AddDead hands over an event that cannot be archived under its route, by the
-// layout of that number.
-func (t *Set) AddDead(ctx context.Context, layout int, e *event.Event, reason, route string, slot uint64) error {
-	t.m.DeadLetters.Add(1)
-	t.deadLog.Warn().Uint64("sequence", e.Sequence).Str("subject", e.Subject).Str("route", route).Str("reason", reason).
-		Msg("event goes to the dead letters; a metric counts them, few are logged")
-	return t.add(ctx, t.opt.Dead(layout), e, slot, func(dst []byte) ([]byte, error) {
-		return event.AppendDeadLetter(dst, e, reason, route), nil
-	})
-}
-
-// addOvertaken is AddDead for a worker: it never waits for memory, since the
-// worker holds some itself. The event keeps its slot.
-func (t *Set) addOvertaken(e *event.Event, spec *Spec, slot uint64) {
-	t.m.Overtaken.Add(1)
-	t.m.DeadLetters.Add(1)
-	sp := *t.opt.Dead(spec.Layout)
-	sp.Series += overtakenDir + strconv.FormatUint(e.Sequence, 10)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	s := t.open(&sp)
-	_, _ = t.fill(s, &sp, e, slot, func(dst []byte) ([]byte, error) {
-		return event.AppendDeadLetter(dst, e, "overtaken: another writer archived later events of its series without it, "+
-			"since it was gone from the stream by then", spec.Route), nil
-	})
 }
 
 func (t *Set) add(ctx context.Context, spec *Spec, e *event.Event, slot uint64, encode func([]byte) ([]byte, error)) error {
