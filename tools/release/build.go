@@ -65,7 +65,7 @@ func (r *release) identify(ctx context.Context) (build, error) {
 		return build{}, err
 	}
 	if b.Commit == "" || b.Time.IsZero() {
-		return build{}, fmt.Errorf("no commit is stamped into the program: make the release from a checkout by git, with git installed, and without -buildvcs=false in GOFLAGS")
+		return build{}, fmt.Errorf("no commit is stamped into the program: make the release from a clone by git (Go does not see the commit in a worktree), with git installed")
 	}
 	return b, nil
 }
