@@ -113,9 +113,9 @@ func TestConnectionLoss(t *testing.T) {
 		r.check()
 		r.wait("the epoch has ended", func() bool { return len(p.ended()) > ended })
 	}
-	// With new traffic the breach and the audit race; either may see it first.
+	// The breach, the audit and the look at the connection race; any may see it first.
 	for _, reason := range p.ended() {
-		if reason != "breach" && reason != "audit" {
+		if reason != "breach" && reason != "audit" && reason != "interrupted" {
 			t.Errorf("an epoch ended by %s", reason)
 		}
 	}
