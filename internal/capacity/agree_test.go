@@ -151,7 +151,7 @@ func (s *script) real(t *testing.T) (h happened) {
 		confirmed := 0
 		set := appendsink.NewSet(appendsink.Options{Archive: "a", Source: "S", Lane: "0", Stream: event.StreamID{Name: "S"}, Store: store, Ledger: led,
 			Budget: appendsink.NewBudget(s.memory), Appends: semaphore.NewWeighted(s.parallel), OpenSeries: s.open,
-			Dead: func() *appendsink.Spec { return specs[0] }, RouteRoll: func(string) appendsink.Roll { return specs[0].Roll },
+			Dead: func(int) *appendsink.Spec { return specs[0] }, RouteRoll: func(string) appendsink.Roll { return specs[0].Roll },
 			Confirm: func(slots []uint64) { led.mu.Lock(); confirmed += len(slots); led.mu.Unlock() }, Forget: func(uint64) { t.Error("an event was forgotten") },
 			Floor: func() uint64 { return 1 << 60 }, Metrics: &metrics, Log: zerolog.Nop()})
 		ctx, cancel := context.WithCancel(t.Context())
