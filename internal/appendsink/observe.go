@@ -3,6 +3,7 @@ package appendsink
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -129,4 +130,33 @@ func (t *Set) archived(route string, appended, bytes int, newest time.Time) {
 	if f := t.m.ObserveArchived; f != nil {
 		f(route, appended, bytes, newest)
 	}
+}
+
+func (t *Set) heldWords() string {
+	held := t.Held()
+	if len(held) == 0 {
+		return ""
+	}
+	var w []string
+	for i, h := range held {
+		if i == 3 {
+			w = append(w, "…")
+			break
+		}
+		w = append(w, h.Series+": "+h.Reason)
+	}
+	return " (held: " + strings.Join(w, "; ") + ")"
+}
+
+// Held returns the series that are held, with the reasons.
+func (t *Set) Held() []Hold {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var out []Hold
+	for _, s := range t.series {
+		if s.hold != nil {
+			out = append(out, *s.hold)
+		}
+	}
+	return out
 }

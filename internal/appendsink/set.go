@@ -5,7 +5,6 @@ import (
 	"container/list"
 	"context"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -294,7 +293,8 @@ func (t *Set) add(ctx context.Context, spec *Spec, e *event.Event, slot uint64, 
 func (t *Set) addNow(spec *Spec, e *event.Event, slot uint64, need int64, encode func([]byte) ([]byte, error)) (done bool, err error) {
 	t.mu.Lock()
 	s := t.series[spec.Series]
-	if t.ended != nil || s == nil || s.hold != nil || s.forgot || !t.opt.Budget.try(need) {
+	usual := t.ended == nil && s != nil && s.hold == nil && !s.forgot
+	if !usual || !t.opt.Budget.try(need) {
 		t.mu.Unlock()
 		return false, nil
 	}
@@ -543,35 +543,6 @@ func (t *Set) Drain(ctx context.Context) error {
 		}
 	}
 	return t.point.flush(ctx)
-}
-
-func (t *Set) heldWords() string {
-	held := t.Held()
-	if len(held) == 0 {
-		return ""
-	}
-	var w []string
-	for i, h := range held {
-		if i == 3 {
-			w = append(w, "…")
-			break
-		}
-		w = append(w, h.Series+": "+h.Reason)
-	}
-	return " (held: " + strings.Join(w, "; ") + ")"
-}
-
-// Held returns the series that are held, with the reasons.
-func (t *Set) Held() []Hold {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	var out []Hold
-	for _, s := range t.series {
-		if s.hold != nil {
-			out = append(out, *s.hold)
-		}
-	}
-	return out
 }
 
 // evict forgets the least recently used series that has nothing to do; t.mu is

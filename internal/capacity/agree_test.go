@@ -205,11 +205,11 @@ func TestAgreesWithTheWriters(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := base
 			change(&s)
-			model, real := s.model(t), s.real(t)
-			t.Logf("model %+v, real %+v", model, real)
+			model, writers := s.model(t), s.real(t)
+			t.Logf("model %+v, real %+v", model, writers)
 			for what, n := range map[string][2]int{
-				"appends": {model.appends, real.appends}, "lists": {model.lists, real.lists}, "heads and reads": {model.looks, real.looks}, "seals": {model.seals, real.seals},
-				"ledger writes": {model.puts, real.puts}, "ledger deletes": {model.deletes, real.deletes},
+				"appends": {model.appends, writers.appends}, "lists": {model.lists, writers.lists}, "heads and reads": {model.looks, writers.looks}, "seals": {model.seals, writers.seals},
+				"ledger writes": {model.puts, writers.puts}, "ledger deletes": {model.deletes, writers.deletes},
 			} {
 				d := float64(n[0] - n[1])
 				if d < 0 {

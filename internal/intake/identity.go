@@ -134,7 +134,7 @@ func (l *Lane) same(ctx context.Context, s jetstream.Stream, id event.StreamID, 
 	if err != nil {
 		return fmt.Errorf("looking at stream %s again: %w", l.opt.Source, err)
 	}
-	why := ""
+	var why string
 	switch {
 	case !now.Created.Equal(id.Created):
 		why = "it was made anew"

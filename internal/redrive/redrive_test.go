@@ -63,7 +63,7 @@ func newWorld(t *testing.T, js jetstream.JetStream, cfg jetstream.StreamConfig) 
 	if _, err := js.CreateStream(t.Context(), cfg); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { js.DeleteStream(context.Background(), cfg.Name) }) //nolint:errcheck // the server ends too
+	t.Cleanup(func() { _ = js.DeleteStream(context.Background(), cfg.Name) }) // the server ends too
 	return &world{t: t, js: js, stream: cfg.Name, store: objecttest.New(), keeps: keepsAll(&cfg)}
 }
 

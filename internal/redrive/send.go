@@ -217,7 +217,7 @@ func (s *Sender) one(ctx context.Context, l *Letter, doubt bool) (as uint64, ear
 			continue
 		}
 		if !keeps {
-			clear, err := s.ruledOut(ctx, l, v, &doubt)
+			never, err := s.ruledOut(ctx, l, v, &doubt)
 			if err != nil {
 				return 0, false, err
 			}
@@ -227,7 +227,7 @@ func (s *Sender) one(ctx context.Context, l *Letter, doubt bool) (as uint64, ear
 			if as, ok := s.found[l.Name]; ok {
 				return as, true, nil
 			}
-			if !clear {
+			if !never {
 				continue
 			}
 		}
@@ -265,7 +265,7 @@ func (s *Sender) one(ctx context.Context, l *Letter, doubt bool) (as uint64, ear
 
 // ruledOut says whether a letter that is not in the stream was never there, as of
 // the view v, where messages leave the stream.
-func (s *Sender) ruledOut(ctx context.Context, l *Letter, v view, doubt *bool) (clear bool, err error) {
+func (s *Sender) ruledOut(ctx context.Context, l *Letter, v view, doubt *bool) (never bool, err error) {
 	if !*doubt {
 		// Nobody else has published it as of now unless he has said so in the log. Should
 		// he do it from here on, the stream moves beyond v.
