@@ -95,7 +95,7 @@ func TestObjectsAreCreatedAsConfigured(t *testing.T) {
 	}
 	segments, others := 0, 0
 	err := s.store.List(t.Context(), "", func(e object.Entry) error {
-		resp, err := s.store.(*objectstore.Client).Header(t.Context(), e.Key)
+		resp, err := s.store.(seen).bucket.(*objectstore.Client).Header(t.Context(), e.Key)
 		if err != nil {
 			return err
 		}

@@ -355,7 +355,7 @@ func (t *truth) chain(series, key string) string {
 
 // forked checks that a series with two first segments is what ARCHITECTURE.md tells of
 // under Assumptions: an event that one of its writers had in its hands was gone from the
-// stream for the other, layouts of both codecs are there, and verify names the object
+// stream for the other, there is more than one layout, and verify names the object
 // that no reader looks at.
 func (t *truth) forked(s *objecttest.Store, series string, keys []string) {
 	t.w.count("two first segments", true)
@@ -363,12 +363,8 @@ func (t *truth) forked(s *objecttest.Store, series string, keys []string) {
 	for id, at := range t.has {
 		vanished = vanished || at.series == series && t.ids[id].excused()
 	}
-	codecs := map[string]bool{}
-	for _, v := range t.variants {
-		codecs[scheduleVariants[v].codec] = true
-	}
-	if !vanished || len(codecs) < 2 {
-		t.w.errorf("%s has the first segments %s, and no event vanished between two writers of different codecs", series, keys)
+	if !vanished || len(t.variants) < 2 { // the codecs stand in the objects' names
+		t.w.errorf("%s has the first segments %s, and no event vanished between two writers of different layouts", series, keys)
 		return
 	}
 	r, err := archive.Verify(t.w.t.Context(), archive.Options{Prefix: schedulePrefix, Store: s})

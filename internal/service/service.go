@@ -249,8 +249,8 @@ func (s *Service) serve(ctx context.Context, r reported, body func(context.Conte
 	httpCtx, stopHTTP := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopHTTP()
 	web := make(chan error, 1)
-	s.metrics.Watch(r)
 	if s.http != nil {
+		s.metrics.Watch(r)
 		h := telemetry.Handler(r, s.metrics.Registry(), s.cfg.HTTP.Pprof, s.log)
 		go func() { web <- telemetry.Serve(httpCtx, s.http, h) }()
 	} else {
