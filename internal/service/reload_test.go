@@ -266,6 +266,7 @@ func TestNATSRotation(t *testing.T) {
 		{"certificates", true, rotatedTLS},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
 			n, options, rotate, retire := tc.set(t, t.TempDir())
 			cfg, _ := remote(t, ossemu.Options{}, nil)
 			cfg.NATS = n

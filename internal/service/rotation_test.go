@@ -29,10 +29,10 @@ func TestRotation(t *testing.T) {
 	write := func(name, text string) {
 		t.Helper()
 		// As editors and Kubernetes do it: the file is there whole or not at all.
-		if err := os.WriteFile(file("new"), []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(file(name+".new"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Rename(file("new"), file(name)); err != nil {
+		if err := os.Rename(file(name+".new"), file(name)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -40,15 +40,16 @@ func TestRotation(t *testing.T) {
 	id := func(n int) string { return fmt.Sprintf("STS.%d", n) }
 	secret := func(n int) string { return fmt.Sprintf("secret-%d", n) }
 	token := func(n int) string { return fmt.Sprintf("token-%d", n) }
-	jsonFile := func(n int) {
+	jsonFile := func(_ *testing.T, n int) {
 		write("keys.json", fmt.Sprintf(`{"AccessKeyId":%q,"AccessKeySecret":%q,"SecurityToken":%q}`, id(n), secret(n), token(n)))
 	}
-	threeFiles := func(n int) {
+	threeFiles := func(_ *testing.T, n int) {
 		write("id", id(n))
 		write("secret", secret(n))
 		write("token", token(n))
 	}
-	environment := func(n int) {
+	environment := func(t *testing.T, n int) {
+		t.Helper()
 		t.Setenv("OSS_ACCESS_KEY_ID", id(n))
 		t.Setenv("OSS_ACCESS_KEY_SECRET", secret(n))
 		t.Setenv("OSS_SESSION_TOKEN", token(n))
@@ -58,7 +59,7 @@ func TestRotation(t *testing.T) {
 	for _, tc := range []struct {
 		name string
 		keys func(*config.OSS)
-		set  func(n int) // nil: the services give them out
+		set  func(t *testing.T, n int) // nil: the services give them out
 	}{
 		{"file", func(o *config.OSS) { o.Credentials.From, o.Credentials.File = "file", file("keys.json") }, jsonFile},
 		{"three files", func(o *config.OSS) {
@@ -76,6 +77,9 @@ func TestRotation(t *testing.T) {
 		}, nil},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
+			if tc.set == nil { // the services' keys are nobody else's
+				t.Parallel()
+			}
 			cloud := credentialstest.Start(t, "base")
 			if tc.name == "AssumeRole by an instance" {
 				cloud.TrustAll()
@@ -87,7 +91,7 @@ func TestRotation(t *testing.T) {
 
 			n := 1
 			if tc.set != nil {
-				tc.set(n)
+				tc.set(t, n)
 				cloud.Skip(1)
 			}
 			s, stop := start(t, cfg)
@@ -101,7 +105,7 @@ func TestRotation(t *testing.T) {
 				eventually(t, "events come into the gap", func() bool { return published() >= gap+each })
 				if tc.set != nil {
 					n++
-					tc.set(n)
+					tc.set(t, n)
 					cloud.Skip(1)
 				}
 				eventually(t, "what came into the gap is archived", func() bool { return archived() >= gap+each })
