@@ -290,7 +290,8 @@ func manPages(t *testing.T, r *release) {
 			}
 		}
 		if groff != "" {
-			if out, err := exec.Command(groff, "-man", "-Tascii", "-z", "-wall", file).CombinedOutput(); err != nil || len(out) > 0 {
+			// As man does it: a default may be so many µs.
+			if out, err := exec.Command(groff, "-Kutf8", "-man", "-Tutf8", "-z", "-wall", file).CombinedOutput(); err != nil || len(out) > 0 {
 				t.Errorf("groff: %v\n%s", err, out)
 			}
 		}
