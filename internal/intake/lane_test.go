@@ -531,6 +531,7 @@ func TestLeaseOff(t *testing.T) {
 	off := func(o *Options) { o.LeaseOff = true }
 	a, b := r.start("a", off), r.start("b", off)
 	r.wait("both run", func() bool { return a.lane.Status().State == Running && b.lane.Status().State == Running })
+	began := len(b.ended()) // both write the control log at first, and one may have been later
 	r.publish(200)
 	r.check()
 	r.wait("both have handed out all of it", func() bool { return a.handed() == b.handed() && a.handed() == 160 })
@@ -544,7 +545,7 @@ func TestLeaseOff(t *testing.T) {
 	r.wait("a has only its own new consumer", func() bool { return r.info().State.Consumers == 2 })
 	a.stop()
 	b.stop()
-	if got := b.ended(); len(got) != 0 {
+	if got := b.ended()[began:]; len(got) != 0 {
 		t.Errorf("b's epochs ended by %v", got)
 	}
 }
