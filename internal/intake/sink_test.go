@@ -92,7 +92,7 @@ func (s *fakeSink) Put(ctx context.Context, layout int, t router.Target, e *even
 	s.p.mu.Lock()
 	s.p.puts++
 	bad := func(format string, v ...any) { s.p.broken = append(s.p.broken, fmt.Sprintf(format, v...)) }
-	if h := st.Writers[s.p.lane.writer].Horizon; e.Sequence > h && !s.p.dead.Load() {
+	if h := st.Horizon(s.p.lane.writer); e.Sequence > h && !s.p.dead.Load() {
 		bad("sequence %d was handed out beyond the horizon %d", e.Sequence, h)
 	}
 	if n := st.LayoutAt(e.Sequence); n != layout && st.Stream.Incarnation == s.o.Stream.Incarnation {
