@@ -31,7 +31,7 @@ func TestSinkAnswersAsAStore(t *testing.T) {
 	}
 	ctx := context.Background()
 	at := func(key string, position int64, body string) (object.Appended, error) {
-		return c.Append(ctx, key, position, []byte(body), nil)
+		return c.Append(ctx, key, position, object.Body{[]byte(body)}, nil)
 	}
 	kindOf := func(err error) object.Kind {
 		var e *object.Error

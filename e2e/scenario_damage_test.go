@@ -14,6 +14,7 @@ import (
 
 	"ossuary/e2e/reader"
 	"ossuary/e2e/rig"
+	"ossuary/internal/object"
 	"ossuary/internal/objectstore"
 )
 
@@ -28,7 +29,7 @@ func (w *world) foreignAppend(key string, b []byte) {
 	defer c.Close()
 	info, err := c.Head(w.t.Context(), rig.KeyPrefix+key)
 	if err == nil {
-		_, err = c.Append(w.t.Context(), rig.KeyPrefix+key, info.Length, b, nil)
+		_, err = c.Append(w.t.Context(), rig.KeyPrefix+key, info.Length, object.Body{b}, nil)
 	}
 	if err != nil {
 		w.t.Fatal(err)

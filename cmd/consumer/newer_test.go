@@ -10,6 +10,7 @@ import (
 
 	"ossuary/internal/config"
 	"ossuary/internal/ledger"
+	"ossuary/internal/object"
 	"ossuary/internal/service"
 )
 
@@ -82,7 +83,7 @@ func TestNewerVersionsAreRefused(t *testing.T) {
 			at = info.Length
 		}
 		line := []byte(`{"v":2,"pos":` + strconv.FormatInt(at, 10) + `,"whatever":true}` + "\n")
-		if _, err := store.Append(t.Context(), key, at, line, nil); err != nil {
+		if _, err := store.Append(t.Context(), key, at, object.Body{line}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

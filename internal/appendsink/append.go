@@ -118,18 +118,22 @@ func (s *series) attempt(ctx context.Context, b *batch, why string) (done bool, 
 	if err != nil {
 		return false, err
 	}
-	if n := s.tail.position; n > 0 && n+int64(len(frame)) > b.spec.rollSize() {
-		buffers.put(frame)
+	if n := s.tail.position; n > 0 && n+int64(frame.Len()) > b.spec.rollSize() {
+		buffers.put(frame[0])
 		return false, s.seal(ctx, whySize, b.spec.ext()) // framed again in the next: position and prev are others there
 	}
+	// A request that was given up, or refused before all of it was sent, may be read
+	// for as long as it likes: what it was made of changes no more.
+	b.body.lent = len(frame) > 1
 	ok, err := s.put(ctx, frame, f, b.body.size, b.spec.Create)
 	if !ok || err != nil {
 		return false, err
 	}
-	buffers.put(frame) // not before: a request that was given up may still be reading it
+	b.body.lent = false
+	buffers.put(frame[0])
 	s.checkpoint()
 	s.m().Events.Add(int64(b.len()))
-	s.set.archived(b.spec.Route, b.len(), len(frame), f.Content.MaxTime)
+	s.set.archived(b.spec.Route, b.len(), frame.Len(), f.Content.MaxTime)
 	s.set.confirmed(b.slots)
 	return true, nil
 }
@@ -248,7 +252,7 @@ func (s *series) mustRoll(b *batch) string {
 }
 
 // frame encodes b as the next frame.
-func (s *series) frame(b *batch) ([]byte, *event.Frame, error) {
+func (s *series) frame(b *batch) (object.Body, *event.Frame, error) {
 	lo, hi := b.span()
 	c := s.content(event.KindData)
 	c.Stream = s.set.opt.Stream
@@ -266,18 +270,18 @@ func (s *series) frame(b *batch) ([]byte, *event.Frame, error) {
 	}
 	w := s.set.writer()
 	defer s.set.writers.Put(w)
-	out, hash, err := w.Data(buffers.get(s.frameSize(b)), s.tail.codec, &c, s.tail.position, b.body.pieces...)
+	out, hash, err := w.Pieces(buffers.get(s.frameSize(b)), s.tail.codec, &c, s.tail.position, b.body.pieces...)
 	if err != nil {
 		return nil, nil, fmt.Errorf("framing %d events: %w", b.len(), err)
 	}
 	return out, &event.Frame{Content: c, Hash: hash}, nil
 }
 
-// frameSize is about what b's frame will take.
+// frameSize is about what b's frame will take besides b.
 func (s *series) frameSize(b *batch) int {
 	const header = 2 << 10
 	if s.tail.codec == event.Plain {
-		return b.body.size + header
+		return header
 	}
 	return b.body.size/4 + header
 }
@@ -294,9 +298,9 @@ func (s *series) content(kind string) event.Content {
 
 // put appends frame at the tail. True: it stands there and the tail is behind
 // it. False: it was refused, and the tail is where the object says.
-func (s *series) put(ctx context.Context, frame []byte, f *event.Frame, uncompressed int, create *object.Create) (bool, error) {
+func (s *series) put(ctx context.Context, frame object.Body, f *event.Frame, uncompressed int, create *object.Create) (bool, error) {
 	n, key, position := s.tail, s.tail.key, s.tail.position
-	want := object.CRC64(n.crc, frame)
+	want := frame.CRC64(n.crc)
 	ok, err := s.append(ctx, position, frame, want, f.Content.Count, create)
 	var closed *closedError
 	if err != nil && !errors.As(err, &closed) {
@@ -314,9 +318,9 @@ func (s *series) put(ctx context.Context, frame []byte, f *event.Frame, uncompre
 		}
 		return false, nil
 	}
-	n.advance(f, int64(len(frame)), want, uncompressed)
+	n.advance(f, int64(frame.Len()), want, uncompressed)
 	n.proven = n.chain
-	s.m().Bytes.Add(int64(len(frame)))
+	s.m().Bytes.Add(int64(frame.Len()))
 	return true, nil
 }
 
@@ -325,7 +329,7 @@ func (s *series) put(ctx context.Context, frame []byte, f *event.Frame, uncompre
 // refused, or not as computed; the object has to be read. A *closedError: it
 // takes no append at all. A *stall: the outcome is unknown, or the store refuses
 // us.
-func (s *series) append(ctx context.Context, position int64, frame []byte, want uint64, events int, create *object.Create) (bool, error) {
+func (s *series) append(ctx context.Context, position int64, frame object.Body, want uint64, events int, create *object.Create) (bool, error) {
 	n := s.tail
 	if position > 0 {
 		create = nil
@@ -333,8 +337,8 @@ func (s *series) append(ctx context.Context, position int64, frame []byte, want 
 	began := time.Now()
 	got, err := s.set.opt.Store.Append(ctx, n.key, position, frame, create)
 	switch {
-	case err == nil && got.Next == position+int64(len(frame)) && got.CRC64 == want:
-		s.took(time.Since(began), len(frame), events)
+	case err == nil && got.Next == position+int64(frame.Len()) && got.CRC64 == want:
+		s.took(time.Since(began), frame.Len(), events)
 		return true, nil
 	case err == nil:
 		// Committed, but not as computed here: the bytes decide.
@@ -602,7 +606,7 @@ func (s *series) breakOff(ctx context.Context, why string, valid int64, info obj
 	if err != nil {
 		return fmt.Errorf("framing a break: %w", err)
 	}
-	ok, err := s.append(ctx, info.Length, frame, object.CRC64(info.CRC64, frame), 0, nil)
+	ok, err := s.append(ctx, info.Length, object.Body{frame}, object.CRC64(info.CRC64, frame), 0, nil)
 	var closed *closedError
 	switch {
 	case errors.As(err, &closed):
@@ -663,7 +667,7 @@ func (s *series) seal(ctx context.Context, why, ext string) error {
 	if err != nil {
 		return fmt.Errorf("framing a seal: %w", err)
 	}
-	ok, err := s.put(ctx, frame, &event.Frame{Content: c, Hash: hash}, 0, nil)
+	ok, err := s.put(ctx, object.Body{frame}, &event.Frame{Content: c, Hash: hash}, 0, nil)
 	if !ok || err != nil {
 		return err
 	}

@@ -25,14 +25,14 @@ type lengths struct {
 	appends int
 }
 
-func (s *lengths) Append(_ context.Context, key string, position int64, body []byte, _ *object.Create) (object.Appended, error) {
+func (s *lengths) Append(_ context.Context, key string, position int64, body object.Body, _ *object.Create) (object.Appended, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := s.objects[key]
 	if o.Next != position {
 		return o, &object.Error{Op: "append", Kind: object.Mismatch, Key: key, Length: o.Next}
 	}
-	o.Next, o.CRC64 = o.Next+int64(len(body)), object.CRC64(o.CRC64, body)
+	o.Next, o.CRC64 = o.Next+int64(body.Len()), body.CRC64(o.CRC64)
 	s.objects[key] = o
 	s.appends++
 	return o, nil

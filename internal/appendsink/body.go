@@ -14,6 +14,7 @@ type body struct {
 	size   int   // bytes of all lines
 	memory int64 // what the pieces take
 	excess int   // by how much a line was longer than guessed, at most
+	lent   bool  // an append may be reading the pieces: they change no more
 }
 
 const (
@@ -67,6 +68,9 @@ func (b *body) add(n int, encode func([]byte) ([]byte, error)) error {
 // cut drops the lines for which keep is false; line i ends at ends[i]. It does not
 // change ends.
 func (b *body) cut(ends []int, keep func(i int) bool) {
+	if b.lent {
+		b.copy()
+	}
 	piece, base, kept, start := 0, 0, 0, 0 // base: where the piece began
 	b.size = 0
 	for i, end := range ends {
@@ -86,6 +90,17 @@ func (b *body) cut(ends []int, keep func(i int) bool) {
 	}
 }
 
+// copy has the lines in pieces of their own. Who was lent the old ones keeps them.
+func (b *body) copy() {
+	own := make([][]byte, len(b.pieces))
+	b.memory = 0
+	for i, p := range b.pieces {
+		own[i] = append(pieces.get(len(p)), p...)
+		b.memory += int64(cap(own[i]))
+	}
+	b.pieces, b.lent = own, false
+}
+
 // line is the bytes [from, to), which are a line.
 func (b *body) line(from, to int) []byte {
 	base := 0
@@ -98,10 +113,13 @@ func (b *body) line(from, to int) []byte {
 	return nil
 }
 
-// free gives the pieces back. Nothing may refer to them any more.
+// free gives the pieces back, unless they are lent. Nothing else may refer to them
+// any more.
 func (b *body) free() {
-	for _, p := range b.pieces {
-		pieces.put(p)
+	if !b.lent {
+		for _, p := range b.pieces {
+			pieces.put(p)
+		}
 	}
 	*b = body{}
 }

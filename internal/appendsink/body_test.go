@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"testing"
+
+	"ossuary/internal/object"
 )
 
 // A body in pieces holds what one buffer would, whatever the lines and the guesses
@@ -45,7 +48,21 @@ func TestBodyAgainstOneBuffer(t *testing.T) {
 					left = append(left, line)
 				}
 			}
+			lent := r.IntN(2) == 0
+			var seen, then [][]byte
+			if lent {
+				seen, then = slices.Clone(b.pieces), object.Body(b.pieces).Clone()
+			}
+			b.lent = lent
 			b.cut(ends, func(i int) bool { return keep[i] })
+			for i := range seen {
+				if !bytes.Equal(seen[i], then[i]) {
+					t.Fatalf("round %d: bytes that an append may be reading were changed", round)
+				}
+			}
+			if b.lent && len(seen) > 0 {
+				t.Fatalf("round %d: pieces of its own are still lent", round)
+			}
 			ends, want = nil, left
 			size := 0
 			for _, line := range want {
@@ -57,6 +74,29 @@ func TestBodyAgainstOneBuffer(t *testing.T) {
 		if b.free(); b.size != 0 || b.memory != 0 {
 			t.Fatalf("round %d: freed and not empty", round)
 		}
+	}
+}
+
+// Pieces that an append may still be reading are not used for the next batch.
+func TestLentPiecesAreNotUsedAgain(t *testing.T) {
+	line := func(c byte) func([]byte) ([]byte, error) {
+		return func(dst []byte) ([]byte, error) { return append(dst, bytes.Repeat([]byte{c}, 100)...), nil }
+	}
+	for range 100 {
+		var a, b body
+		for range 30 {
+			_ = a.add(100, line('a'))
+		}
+		lent := slices.Clone(a.pieces)
+		a.lent = true
+		a.free()
+		for range 30 {
+			_ = b.add(100, line('b'))
+		}
+		if bytes.Contains(bytes.Join(lent, nil), []byte("b")) {
+			t.Fatal("the next batch's lines stand where an append may be reading")
+		}
+		b.free()
 	}
 }
 

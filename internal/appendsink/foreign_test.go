@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"sync/atomic"
@@ -283,49 +284,63 @@ func TestDeletedWhileIdle(t *testing.T) {
 // given, as a transport may behind a timeout.
 type keeper struct {
 	*objecttest.Store
-	kept   [][]byte
-	copies [][]byte
+	kept   []object.Body
+	copies []object.Body
 }
 
-func (k *keeper) Append(ctx context.Context, key string, position int64, body []byte, c *object.Create) (object.Appended, error) {
+func (k *keeper) Append(ctx context.Context, key string, position int64, body object.Body, c *object.Create) (object.Appended, error) {
 	a, err := k.Store.Append(ctx, key, position, body, c)
 	if err != nil {
-		k.kept, k.copies = append(k.kept, body), append(k.copies, bytes.Clone(body))
+		k.kept, k.copies = append(k.kept, body), append(k.copies, body.Clone())
 	}
 	return a, err
 }
 
 func TestFramesInDoubtAreNotReused(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, 60, 1)
-		w.store.SetFault(func(op, _ string, i int) objecttest.Fault {
-			if op == "append" && i%4 == 0 {
-				return objecttest.Lost()
+	for _, codec := range []event.Codec{event.Gzip, event.Plain} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, 60, 1)
+			for i := range w.events { // as long as what is kept for use again
+				w.events[i].Data = fmt.Appendf(nil, `"%s"`, strings.Repeat(string(rune('a'+i%26)), 2000))
 			}
-			return objecttest.Fault{}
+			spec := w.spec
+			w.spec = func(s string) Spec {
+				sp := spec(s)
+				sp.Codec, sp.Flush.Size, sp.Roll.Size = codec, 7000, 50_000
+				return sp
+			}
+			w.store.SetFault(func(op, _ string, i int) objecttest.Fault {
+				if op == "append" && i%4 == 0 {
+					return objecttest.Lost()
+				}
+				return objecttest.Fault{}
+			})
+			k := &keeper{Store: w.store}
+			l := w.lane()
+			set := l.newSet()
+			set.opt.Store = k
+			ctx, cancel := context.WithCancel(t.Context())
+			ran := make(chan error, 1)
+			go func() { ran <- set.Run(ctx) }()
+			for q := 1; q <= 60; q += 6 { // later ones are encoded where earlier ones were
+				add(t, l, set, ctx, q, q+5)
+				time.Sleep(time.Minute)
+			}
+			if err := set.Drain(ctx); err != nil {
+				t.Error(err)
+			}
+			cancel()
+			<-ran
+			if len(k.kept) < 3 {
+				t.Fatalf("only %d appends failed", len(k.kept))
+			}
+			for i := range k.kept {
+				if !bytes.Equal(k.kept[i].Bytes(), k.copies[i].Bytes()) {
+					t.Fatalf("the bytes of append %d were written over while its outcome was unknown", i)
+				}
+			}
 		})
-		k := &keeper{Store: w.store}
-		l := w.lane()
-		set := l.newSet()
-		set.opt.Store = k
-		ctx, cancel := context.WithCancel(t.Context())
-		ran := make(chan error, 1)
-		go func() { ran <- set.Run(ctx) }()
-		add(t, l, set, ctx, 1, 60)
-		if err := set.Drain(ctx); err != nil {
-			t.Error(err)
-		}
-		cancel()
-		<-ran
-		if len(k.kept) < 3 {
-			t.Fatalf("only %d appends failed", len(k.kept))
-		}
-		for i := range k.kept {
-			if !bytes.Equal(k.kept[i], k.copies[i]) {
-				t.Fatalf("the bytes of append %d were written over while its outcome was unknown", i)
-			}
-		}
-	})
+	}
 }
 
 // counted counts the bytes that are read.

@@ -44,7 +44,7 @@ import (
 // Read see every append that was confirmed before they were called.
 // All methods may be called concurrently.
 type store interface {
-	Append(ctx context.Context, key string, position int64, body []byte, c *object.Create) (object.Appended, error)
+	Append(ctx context.Context, key string, position int64, body object.Body, c *object.Create) (object.Appended, error)
 	Head(ctx context.Context, key string) (object.Info, error)
 	// Read streams the bytes [from, to).
 	Read(ctx context.Context, key string, from, to int64) (io.ReadCloser, error)

@@ -17,7 +17,7 @@ import (
 type reader struct{ store }
 
 // Append refuses.
-func (reader) Append(_ context.Context, key string, _ int64, _ []byte, _ *object.Create) (object.Appended, error) {
+func (reader) Append(_ context.Context, key string, _ int64, _ object.Body, _ *object.Create) (object.Appended, error) {
 	return object.Appended{}, &object.Error{Op: "append", Key: key, Kind: object.Refused, Err: errors.ErrUnsupported, Message: "the archive is being read only"}
 }
 

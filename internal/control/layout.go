@@ -62,7 +62,7 @@ func saveLayout(ctx context.Context, s store, prefix string, canonical []byte, c
 		}
 	}
 	for n := highest + 1; ; n++ {
-		done, err := s.Append(ctx, layoutKey(prefix, n), 0, canonical, &object.Create{ContentType: "application/json"})
+		done, err := s.Append(ctx, layoutKey(prefix, n), 0, object.Body{canonical}, &object.Create{ContentType: "application/json"})
 		if err == nil && done.Next == int64(len(canonical)) && done.CRC64 == object.CRC64(0, canonical) {
 			return n, nil
 		}

@@ -35,7 +35,7 @@ const (
 // atomic and succeeds only where position is the object's length; errors are
 // *object.Error.
 type store interface {
-	Append(ctx context.Context, key string, position int64, body []byte, c *object.Create) (object.Appended, error)
+	Append(ctx context.Context, key string, position int64, body object.Body, c *object.Create) (object.Appended, error)
 	Head(ctx context.Context, key string) (object.Info, error)
 	Read(ctx context.Context, key string, from, to int64) (io.ReadCloser, error)
 	List(ctx context.Context, prefix string, fn func(object.Entry) error) error
@@ -185,7 +185,7 @@ func (l *Log) Update(ctx context.Context, fn func(State) (State, error)) (State,
 			create = &object.Create{ContentType: "application/x-ndjson"}
 		}
 		end, crc := l.at.length+int64(len(body)), object.CRC64(l.at.crc, body)
-		done, err := l.store.Append(ctx, l.key(l.at.number), l.at.length, body, create)
+		done, err := l.store.Append(ctx, l.key(l.at.number), l.at.length, object.Body{body}, create)
 		if err == nil && done.Next == end && done.CRC64 == crc {
 			// The commit point. A crash before it leaves the old state or, if the
 			// response was lost, this one; either is whole.

@@ -463,11 +463,11 @@ type garbling struct {
 	done bool
 }
 
-func (g *garbling) Append(ctx context.Context, key string, position int64, body []byte, c *object.Create) (object.Appended, error) {
+func (g *garbling) Append(ctx context.Context, key string, position int64, body object.Body, c *object.Create) (object.Appended, error) {
 	if !g.done {
 		g.done = true
-		body = bytes.Clone(body)
-		body[0] ^= 1
+		body = body.Clone()
+		body[0][0] ^= 1
 	}
 	return g.Store.Append(ctx, key, position, body, c)
 }

@@ -94,9 +94,9 @@ type nthStore struct {
 	n *nth
 }
 
-func (s nthStore) Append(ctx context.Context, key string, position int64, body []byte, c *object.Create) (object.Appended, error) {
+func (s nthStore) Append(ctx context.Context, key string, position int64, body object.Body, c *object.Create) (object.Appended, error) {
 	a, err := s.Gate.Append(ctx, key, position, body, c)
-	if end := position + int64(len(body)); err == nil && strings.Contains(key, "/control/") && a.Next == end &&
+	if end := position + int64(body.Len()); err == nil && strings.Contains(key, "/control/") && a.Next == end &&
 		a.CRC64 == object.CRC64(0, s.n.store.Bytes(key)[:end]) {
 		s.n.mu.Lock()
 		s.n.confirmed++

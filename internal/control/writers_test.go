@@ -174,7 +174,7 @@ type pretender struct {
 	pretended bool
 }
 
-func (p *pretender) Append(ctx context.Context, key string, position int64, body []byte, c *object.Create) (object.Appended, error) {
+func (p *pretender) Append(ctx context.Context, key string, position int64, body object.Body, c *object.Create) (object.Appended, error) {
 	if !p.pretended {
 		p.pretended = true
 		return object.Appended{}, nil

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"slices"
 	"time"
 
 	"github.com/klauspost/compress/flate"
@@ -45,15 +44,36 @@ func NewFrameWriter(level int) *FrameWriter {
 // content, the next frame's Prev. After an error dst is as it was:
 // ErrHeaderTooLarge, or content that no reader would take.
 func (w *FrameWriter) Data(dst []byte, c Codec, content *Content, position int64, body ...[]byte) ([]byte, Hash, error) {
+	pieces, hash, err := w.Pieces(dst, c, content, position, body...)
+	if err != nil {
+		return dst, Hash{}, err
+	}
+	dst = pieces[0]
+	for _, p := range pieces[1:] {
+		dst = append(dst, p...)
+	}
+	return dst, hash, nil
+}
+
+// Pieces is Data without a copy of what is stored as it is: the first piece is dst
+// with what the frame adds, and the body's own pieces follow where the codec is Plain.
+func (w *FrameWriter) Pieces(dst []byte, c Codec, content *Content, position int64, body ...[]byte) ([][]byte, Hash, error) {
 	size := 0
 	for _, p := range body {
 		size += len(p)
 	}
 	if size > MaxBody {
-		return dst, Hash{}, fmt.Errorf("frame body of %d bytes is larger than 1 GiB", size)
+		return nil, Hash{}, fmt.Errorf("frame body of %d bytes is larger than 1 GiB", size)
 	}
 	content.Kind = KindData
-	return w.frame(dst, c, content, position, body, 0)
+	out, hash, err := w.frame(dst, c, content, position, body, 0)
+	if err != nil {
+		return nil, Hash{}, err
+	}
+	if c != Plain {
+		return [][]byte{out}, hash, nil
+	}
+	return append(append(make([][]byte, 0, 1+len(body)), out), body...), hash, nil
 }
 
 // Break appends a break frame: it ends the segment behind bytes that are not
@@ -84,6 +104,7 @@ func (w *FrameWriter) Seal(dst []byte, c Codec, content *Content, position int64
 	return append(out, trailer...), hash, nil
 }
 
+// frame appends a frame to dst, without the body of a Plain one.
 func (w *FrameWriter) frame(dst []byte, c Codec, content *Content, position int64, body [][]byte, trailer int) ([]byte, Hash, error) {
 	if content.Format == Raw && c == Plain {
 		return dst, Hash{}, errors.New("cannot write frame: raw lines need gzip or zstd")
@@ -122,14 +143,7 @@ func (w *FrameWriter) frame(dst []byte, c Codec, content *Content, position int6
 		return dst, Hash{}, ErrHeaderTooLarge
 	}
 	dst = appendBlock(dst, c, blockHeader, header)
-	if c != Plain {
-		return append(dst, what.stored...), hash, nil
-	}
-	dst = slices.Grow(dst, what.size)
-	for _, p := range body {
-		dst = append(dst, p...)
-	}
-	return dst, hash, nil
+	return append(dst, what.stored...), hash, nil
 }
 
 // marshal is compact JSON without HTML escapes. Text that is not UTF-8 would be

@@ -252,7 +252,7 @@ func (w *wire) cut() error {
 	return nil
 }
 
-func (w *wire) Append(ctx context.Context, key string, position int64, body []byte, c *object.Create) (object.Appended, error) {
+func (w *wire) Append(ctx context.Context, key string, position int64, body object.Body, c *object.Create) (object.Appended, error) {
 	if err := w.cut(); err != nil {
 		return object.Appended{}, err
 	}

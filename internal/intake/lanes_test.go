@@ -156,7 +156,7 @@ type afterAppend struct {
 	then func()
 }
 
-func (s afterAppend) Append(ctx context.Context, key string, position int64, body []byte, c *object.Create) (object.Appended, error) {
+func (s afterAppend) Append(ctx context.Context, key string, position int64, body object.Body, c *object.Create) (object.Appended, error) {
 	done, err := s.wire.Append(ctx, key, position, body, c)
 	s.then()
 	return done, err

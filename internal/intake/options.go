@@ -51,7 +51,7 @@ type reused interface{ StreamReused() bool }
 
 // store is where the layouts are.
 type store interface {
-	Append(ctx context.Context, key string, position int64, body []byte, c *object.Create) (object.Appended, error)
+	Append(ctx context.Context, key string, position int64, body object.Body, c *object.Create) (object.Appended, error)
 	Head(ctx context.Context, key string) (object.Info, error)
 	Read(ctx context.Context, key string, from, to int64) (io.ReadCloser, error)
 	List(ctx context.Context, prefix string, fn func(object.Entry) error) error

@@ -108,7 +108,7 @@ func TestConformanceOSS(t *testing.T) {
 	t.Run("each append", func(t *testing.T) {
 		again := *c
 		again.opt.ContentMD5, again.opt.TrafficLimit = true, object.MaxTrafficLimit
-		if _, err := again.Append(t.Context(), prefix+"measured", 0, []byte("a"), nil); err != nil {
+		if _, err := again.Append(t.Context(), prefix+"measured", 0, object.Body{[]byte("a")}, nil); err != nil {
 			t.Error(err)
 		}
 	})

@@ -84,7 +84,7 @@ func createsWith(t *testing.T, c *Client, key string, secret object.Create) {
 	create.StorageClass, create.ForbidOverwrite = "IA", true
 	create.Meta, create.Tags = map[string]string{"team": "a b", "a-1": "c=d"}, map[string]string{"class": "very cold", "k": "a=b/c+d"}
 	for i := range int64(2) { // the second changes none of it
-		if _, err := c.Append(t.Context(), key, i, []byte("a"), &create); err != nil {
+		if _, err := c.Append(t.Context(), key, i, object.Body{[]byte("a")}, &create); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -130,7 +130,7 @@ func TestNothingButTheFirstCreates(t *testing.T) {
 	const perRequest = "X-Oss-Traffic-Limit Content-Md5 X-Oss-Content-Sha256"
 	first := 0
 	for i, want := range []bool{true, false, false} {
-		body := []byte("body")
+		body := object.Body{[]byte("body")}
 		if _, err := c.Append(t.Context(), "k", int64(4*i), body, create); err != nil {
 			t.Fatal(err)
 		}
@@ -149,7 +149,7 @@ func TestNothingButTheFirstCreates(t *testing.T) {
 		if want {
 			first = n
 		}
-		sum := md5.Sum(body)
+		sum := md5.Sum(body.Bytes())
 		if h.Get("Content-Md5") != base64.StdEncoding.EncodeToString(sum[:]) || h.Get("X-Oss-Traffic-Limit") != "245760" {
 			t.Errorf("append %d: MD5 %q, limit %q", i+1, h.Get("Content-Md5"), h.Get("X-Oss-Traffic-Limit"))
 		}
@@ -158,7 +158,7 @@ func TestNothingButTheFirstCreates(t *testing.T) {
 		t.Errorf("the first append carries %d of them", first)
 	}
 	// Without a Create of its own an object has what all have.
-	if _, err := c.Append(t.Context(), "control", 0, []byte("a"), nil); err != nil {
+	if _, err := c.Append(t.Context(), "control", 0, object.Body{[]byte("a")}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if h, err := c.bucket.GetObjectDetailedMeta("control"); err != nil || h.Get("X-Oss-Server-Side-Encryption") != "AES256" || h.Get("X-Oss-Tagging-Count") != "" {
@@ -169,7 +169,7 @@ func TestNothingButTheFirstCreates(t *testing.T) {
 // By default an append carries nothing that the service was not asked for.
 func TestPlainAppend(t *testing.T) {
 	c, rec := recorded(t, nil)
-	if _, err := c.Append(t.Context(), "k", 0, []byte("a"), &object.Create{ContentType: "application/gzip"}); err != nil {
+	if _, err := c.Append(t.Context(), "k", 0, object.Body{[]byte("a")}, &object.Create{ContentType: "application/gzip"}); err != nil {
 		t.Fatal(err)
 	}
 	for name := range rec.last() {
@@ -195,7 +195,7 @@ func TestDigest(t *testing.T) {
 	if c.bucket, err = sdk.Bucket(ossemutest.Bucket); err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.Append(t.Context(), "k", 0, []byte("body"), nil)
+	_, err = c.Append(t.Context(), "k", 0, object.Body{[]byte("body")}, nil)
 	if object.KindOf(err) != object.InDoubt {
 		t.Fatal(err)
 	}
@@ -224,10 +224,10 @@ func TestForbidOverwrite(t *testing.T) {
 	c, _ := recorded(t, nil)
 	create := &object.Create{ForbidOverwrite: true}
 	for i := range int64(3) {
-		if _, err := c.Append(t.Context(), "k", i, []byte("a"), create); err != nil {
+		if _, err := c.Append(t.Context(), "k", i, object.Body{[]byte("a")}, create); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.Append(t.Context(), "k", 0, []byte("a"), create); object.KindOf(err) != object.Mismatch {
+		if _, err := c.Append(t.Context(), "k", 0, object.Body{[]byte("a")}, create); object.KindOf(err) != object.Mismatch {
 			t.Fatal(err)
 		}
 	}
@@ -240,7 +240,7 @@ func TestRefusalNamesPermissions(t *testing.T) {
 	if _, err := s.AddFault(ossemu.Rule{Op: "append", Action: "error", Status: 403, Code: "AccessDenied"}); err != nil {
 		t.Fatal(err)
 	}
-	_, err := c.Append(t.Context(), "k", 0, []byte("a"), &object.Create{ACL: "private", Encryption: "KMS", Tags: map[string]string{"a": "b"}})
+	_, err := c.Append(t.Context(), "k", 0, object.Body{[]byte("a")}, &object.Create{ACL: "private", Encryption: "KMS", Tags: map[string]string{"a": "b"}})
 	var e *object.Error
 	if !errors.As(err, &e) {
 		t.Fatal(err)

@@ -67,14 +67,14 @@ func TestAppendFaults(t *testing.T) {
 				timeout = 200 * time.Millisecond
 			}
 			c := newClient(t, s, func(o *Options) { o.Timeout = timeout })
-			if _, err := newClient(t, s, nil).Append(t.Context(), "k", 0, []byte("a"), nil); err != nil {
+			if _, err := newClient(t, s, nil).Append(t.Context(), "k", 0, object.Body{[]byte("a")}, nil); err != nil {
 				t.Fatal(err)
 			}
 			tc.rule.Op, tc.rule.Nth = "append", 1
 			if _, err := s.AddFault(tc.rule); err != nil {
 				t.Fatal(err)
 			}
-			_, err := c.Append(t.Context(), "k", 1, []byte("b"), nil)
+			_, err := c.Append(t.Context(), "k", 1, object.Body{[]byte("b")}, nil)
 			var e *object.Error
 			if !errors.As(err, &e) || e.Kind != tc.kind || e.Status != tc.status || e.RetryAfter != tc.retry || !strings.Contains(e.Hint, tc.hint) {
 				t.Fatalf("got %#v", err)
@@ -97,7 +97,7 @@ func TestFileAlreadyExistsAtZero(t *testing.T) {
 	s := ossemutest.Start(t, ossemu.Options{})
 	c := newClient(t, s, nil)
 	s.AddFault(ossemu.Rule{Op: "append", Action: "error", Status: 409, Code: "FileAlreadyExists"})
-	_, err := c.Append(t.Context(), "k", 0, []byte("a"), nil)
+	_, err := c.Append(t.Context(), "k", 0, object.Body{[]byte("a")}, nil)
 	var e *object.Error
 	if !errors.As(err, &e) || e.Kind != object.Mismatch || e.Length != -1 {
 		t.Fatalf("got %#v", err)
@@ -110,7 +110,7 @@ func TestLate(t *testing.T) {
 	s := ossemutest.Start(t, ossemu.Options{})
 	c := newClient(t, s, nil)
 	s.AddFault(ossemu.Rule{Op: "append", Action: "late", Nth: 1})
-	if _, err := c.Append(t.Context(), "k", 0, []byte("late"), nil); object.KindOf(err) != object.InDoubt {
+	if _, err := c.Append(t.Context(), "k", 0, object.Body{[]byte("late")}, nil); object.KindOf(err) != object.InDoubt {
 		t.Fatal(err)
 	}
 	if _, err := c.Head(t.Context(), "k"); object.KindOf(err) != object.NotFound {
@@ -146,7 +146,7 @@ func TestMisconfigured(t *testing.T) {
 			c := newClient(t, ossemutest.Start(t, tc.server), tc.client)
 			ctx := t.Context()
 			ops := map[string]error{
-				"append": second(c.Append(ctx, "k", 0, []byte("a"), nil)),
+				"append": second(c.Append(ctx, "k", 0, object.Body{[]byte("a")}, nil)),
 				"head":   second(c.Head(ctx, "k")),
 				"read":   second(c.Read(ctx, "k", 0, -1)),
 				"list":   c.List(ctx, "", func(object.Entry) error { return nil }),
@@ -180,7 +180,7 @@ func TestForeignAnswers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		errs := []error{second(c.Append(t.Context(), "k", 0, []byte("a"), nil)), c.List(t.Context(), "", func(object.Entry) error { return nil })}
+		errs := []error{second(c.Append(t.Context(), "k", 0, object.Body{[]byte("a")}, nil)), c.List(t.Context(), "", func(object.Entry) error { return nil })}
 		if tc.status != 200 { // a get of HTML is what it says
 			errs = append(errs, second(c.Head(t.Context(), "k")), second(c.Read(t.Context(), "k", 0, -1)))
 		}
@@ -206,7 +206,7 @@ func TestUnreachable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.Append(t.Context(), "k", 0, []byte("a"), nil)
+	_, err = c.Append(t.Context(), "k", 0, object.Body{[]byte("a")}, nil)
 	var e *object.Error
 	if !errors.As(err, &e) || e.Kind != object.InDoubt || !strings.Contains(e.Hint, "cannot be reached") {
 		t.Fatalf("%v", err)
@@ -218,7 +218,7 @@ func TestCutRead(t *testing.T) {
 	s := ossemutest.Start(t, ossemu.Options{})
 	c := newClient(t, s, func(o *Options) { o.Timeout = 300 * time.Millisecond })
 	body := make([]byte, 1<<20)
-	if _, err := newClient(t, s, nil).Append(t.Context(), "k", 0, body, nil); err != nil {
+	if _, err := newClient(t, s, nil).Append(t.Context(), "k", 0, object.Body{body}, nil); err != nil {
 		t.Fatal(err)
 	}
 	s.AddFault(ossemu.Rule{Op: "get", Action: "cut", CutAfter: 300_000, Nth: 1, Count: 2})
@@ -261,7 +261,7 @@ func TestContextEnds(t *testing.T) {
 	defer cancel()
 	start := time.Now()
 	for _, err := range []error{
-		second(c.Append(ctx, "k", 0, []byte("a"), nil)), second(c.Head(ctx, "k")), second(c.Read(ctx, "k", 0, -1)),
+		second(c.Append(ctx, "k", 0, object.Body{[]byte("a")}, nil)), second(c.Head(ctx, "k")), second(c.Read(ctx, "k", 0, -1)),
 		c.List(ctx, "", func(object.Entry) error { return nil }), second(c.BucketInfo(ctx)), c.CreateBucket(ctx),
 	} {
 		if object.KindOf(err) != object.InDoubt || !errors.Is(err, context.DeadlineExceeded) {
@@ -294,10 +294,10 @@ func TestConnectionsAreKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range int64(20) {
-		if _, err := c.Append(t.Context(), "k", i, []byte("a"), nil); err != nil {
+		if _, err := c.Append(t.Context(), "k", i, object.Body{[]byte("a")}, nil); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := c.Append(t.Context(), "k", i, []byte("a"), nil); object.KindOf(err) != object.Mismatch {
+		if _, err := c.Append(t.Context(), "k", i, object.Body{[]byte("a")}, nil); object.KindOf(err) != object.Mismatch {
 			t.Fatal(err)
 		}
 		if _, err := c.Head(t.Context(), "k"); err != nil {
@@ -445,7 +445,7 @@ func TestEmptyKeyIsNotSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	for _, err := range []error{second(c.Append(t.Context(), "", 0, []byte("a"), nil)), second(c.Head(t.Context(), "")), second(c.Read(t.Context(), "", 0, -1))} {
+	for _, err := range []error{second(c.Append(t.Context(), "", 0, object.Body{[]byte("a")}, nil)), second(c.Head(t.Context(), "")), second(c.Read(t.Context(), "", 0, -1))} {
 		if err == nil || object.KindOf(err) != object.Invalid {
 			t.Errorf("%v", err)
 		}

@@ -89,7 +89,7 @@ func FuzzAnswer(f *testing.F) {
 		case 0:
 			method = "POST"
 			var a object.Appended
-			a, err = c.Append(ctx, "k", 5, []byte("abc"), nil)
+			a, err = c.Append(ctx, "k", 5, object.Body{[]byte("abc")}, nil)
 			ok = func(r *http.Response, _ string, _ bool) bool {
 				next, err1 := strconv.ParseInt(r.Header.Get("X-Oss-Next-Append-Position"), 10, 64)
 				crc, err2 := strconv.ParseUint(r.Header.Get("X-Oss-Hash-Crc64ecma"), 10, 64)

@@ -25,21 +25,25 @@ import (
 //
 // A cancelled or timed out context leaves the append in doubt: the bytes may be
 // on their way.
-func (c *Client) Append(ctx context.Context, key string, position int64, body []byte, create *object.Create) (object.Appended, error) {
+func (c *Client) Append(ctx context.Context, key string, position int64, body object.Body, create *object.Create) (object.Appended, error) {
 	if key == "" {
 		return object.Appended{}, noKey("append") // or it would be sent to the bucket
 	}
-	ctx, cancel, a := c.withTimeout(ctx, len(body))
+	size := body.Len()
+	ctx, cancel, a := c.withTimeout(ctx, size)
 	defer cancel()
 	// An empty reader would go out chunked.
 	var r io.Reader
-	if len(body) > 0 {
-		r = bytes.NewReader(body)
+	if size > 0 {
+		r = newUpload(body)
 	}
 	options := []oss.Option{oss.WithContext(ctx)}
-	if c.opt.ContentMD5 && len(body) > 0 {
-		sum := md5.Sum(body)
-		options = append(options, oss.ContentMD5(base64.StdEncoding.EncodeToString(sum[:])))
+	if c.opt.ContentMD5 && size > 0 {
+		sum := md5.New() //nolint:gosec // what the service asks for
+		for _, p := range body {
+			sum.Write(p)
+		}
+		options = append(options, oss.ContentMD5(base64.StdEncoding.EncodeToString(sum.Sum(nil))))
 	}
 	if c.opt.TrafficLimit > 0 {
 		options = append(options, oss.TrafficLimitHeader(c.opt.TrafficLimit))

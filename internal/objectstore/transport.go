@@ -1,7 +1,6 @@
 package objectstore
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -14,6 +13,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"ossuary/internal/object"
 )
 
 // newTransport makes our own transport in place of the SDK's, because the SDK's
@@ -57,7 +58,7 @@ func newTransport(o Options) (*http.Transport, error) {
 	}, nil
 }
 
-// atOnce is a connection that writes a body in memory from where it stands, in one
+// atOnce is a connection that writes an upload from where it stands in memory, in one
 // call. The standard library would take it through a buffer of 32 KiB, made for each
 // request, since it sees that a body has its length only by reading it.
 type atOnce struct{ net.Conn }
@@ -65,14 +66,43 @@ type atOnce struct{ net.Conn }
 // ReadFrom implements io.ReaderFrom.
 func (c atOnce) ReadFrom(r io.Reader) (int64, error) {
 	if l, ok := r.(*io.LimitedReader); ok {
-		if b, ok := l.R.(*bytes.Reader); ok && int64(b.Len()) <= l.N {
-			n, err := b.WriteTo(c.Conn)
+		if u, ok := l.R.(*upload); ok && int64(u.Len()) <= l.N {
+			n, err := u.rest.WriteTo(c.Conn)
+			u.left -= int(n)
 			l.N -= n
 			return n, err
 		}
 	}
 	return io.Copy(struct{ io.Writer }{c.Conn}, r)
 }
+
+// upload reads the body of an append. It is a ReadCloser with a length, so that
+// neither the SDK nor net/http puts something around it.
+type upload struct {
+	rest net.Buffers
+	left int // bytes of rest
+}
+
+func newUpload(body object.Body) *upload {
+	u := &upload{rest: make(net.Buffers, 0, len(body)), left: body.Len()} // of its own: it is used up
+	for _, p := range body {
+		if len(p) > 0 {
+			u.rest = append(u.rest, p)
+		}
+	}
+	return u
+}
+
+// Len is the number of bytes still to be read; the SDK asks for it.
+func (u *upload) Len() int { return u.left }
+
+func (u *upload) Read(p []byte) (int, error) {
+	n, err := u.rest.Read(p)
+	u.left -= n
+	return n, err
+}
+
+func (u *upload) Close() error { return nil }
 
 // proxyOf reads Options.Proxy. The environment is asked only where that was
 // wanted: a variable that was set for something else must not decide where the

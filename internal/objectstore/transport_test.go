@@ -1,6 +1,7 @@
 package objectstore
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/pem"
 	"errors"
@@ -11,6 +12,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -31,10 +34,10 @@ func TestOwnAuthority(t *testing.T) {
 		t.Fatal(err)
 	}
 	trusting := newClient(t, s, func(o *Options) { o.Endpoint, o.CA = srv.URL, ca })
-	if _, err := trusting.Append(t.Context(), "k", 0, []byte("a"), nil); err != nil {
+	if _, err := trusting.Append(t.Context(), "k", 0, object.Body{[]byte("a")}, nil); err != nil {
 		t.Fatal(err)
 	}
-	_, err := newClient(t, s, func(o *Options) { o.Endpoint = srv.URL }).Append(t.Context(), "k", 1, []byte("a"), nil)
+	_, err := newClient(t, s, func(o *Options) { o.Endpoint = srv.URL }).Append(t.Context(), "k", 1, object.Body{[]byte("a")}, nil)
 	var e *object.Error
 	if !errors.As(err, &e) || e.Kind != object.InDoubt || !strings.Contains(e.Hint, "certificate is not trusted") {
 		t.Errorf("%v", err)
@@ -73,7 +76,7 @@ func TestProxy(t *testing.T) {
 	address, host, asked := proxy(t, s.Endpoint)
 	c := newClient(t, s, func(o *Options) { o.Endpoint, o.Proxy = "http://oss.test", address })
 	for i := range int64(3) {
-		if _, err := c.Append(t.Context(), "dir/k", i, []byte("a"), nil); err != nil {
+		if _, err := c.Append(t.Context(), "dir/k", i, object.Body{[]byte("a")}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -118,7 +121,7 @@ func TestOwnDomain(t *testing.T) {
 			o.Endpoint, o.CNAME, o.Proxy, o.AuthVersion = "http://"+domain, true, address, version
 		})
 		for i := range int64(2) {
-			if _, err := c.Append(t.Context(), "dir/"+version, i, []byte("a"), nil); err != nil {
+			if _, err := c.Append(t.Context(), "dir/"+version, i, object.Body{[]byte("a")}, nil); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -135,12 +138,12 @@ func TestOwnDomain(t *testing.T) {
 func TestPathStyle(t *testing.T) {
 	s := ossemutest.Start(t, ossemu.Options{Region: ossemutest.Region})
 	for _, style := range []string{"", "auto", "true"} {
-		if _, err := newClient(t, s, func(o *Options) { o.PathStyle = style }).Append(t.Context(), "k"+style, 0, []byte("a"), nil); err != nil {
+		if _, err := newClient(t, s, func(o *Options) { o.PathStyle = style }).Append(t.Context(), "k"+style, 0, object.Body{[]byte("a")}, nil); err != nil {
 			t.Errorf("%q: %v", style, err)
 		}
 	}
 	strict := ossemutest.Start(t, ossemu.Options{Region: ossemutest.Region, RefusePathStyle: true})
-	_, err := newClient(t, strict, nil).Append(t.Context(), "k", 0, []byte("a"), nil)
+	_, err := newClient(t, strict, nil).Append(t.Context(), "k", 0, object.Body{[]byte("a")}, nil)
 	var e *object.Error
 	if !errors.As(err, &e) || e.Kind != object.Refused || e.Code != "SecondLevelDomainForbidden" || !strings.Contains(e.Hint, "path style") {
 		t.Errorf("%v", err)
@@ -166,8 +169,9 @@ func TestBodyIsWrittenAtOnce(t *testing.T) {
 		calls int
 		total int64
 	}{
-		"a body":             {io.LimitReader(bytes.NewReader(body), 1<<20), 1, 1 << 20},
-		"longer than it may": {io.LimitReader(bytes.NewReader(body), 100), 1, 100},
+		"a body":             {io.LimitReader(newUpload(object.Body{body}), 1<<20), 1, 1 << 20},
+		"pieces":             {io.LimitReader(newUpload(object.Body{body[:10], nil, body[10:]}), 1<<20), 2, 1 << 20},
+		"longer than it may": {io.LimitReader(newUpload(object.Body{body}), 100), 1, 100},
 		"another reader":     {io.LimitReader(iotest.OneByteReader(bytes.NewReader(body[:10])), 1<<20), 10, 10},
 	} {
 		w := &writes{}
@@ -175,8 +179,64 @@ func TestBodyIsWrittenAtOnce(t *testing.T) {
 		if err != nil || n != c.total || len(w.sizes) != c.calls {
 			t.Errorf("%s: %d bytes in %d calls, %v, want %d in %d", name, n, len(w.sizes), err, c.total, c.calls)
 		}
-		if l := c.r.(*io.LimitedReader); name == "a body" && l.N != 0 {
+		if l := c.r.(*io.LimitedReader); l.N != 0 && c.total == 1<<20 {
 			t.Errorf("%s: %d bytes seem to be missing", name, l.N)
 		}
+	}
+}
+
+// What an append allocates does not depend on its body's size: neither the SDK nor
+// net/http put a buffer between the body and the connection.
+func TestBodyIsNotCopied(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		in, rest := bufio.NewReader(conn), int64(0)
+		for {
+			line, err := in.ReadSlice('\n')
+			if err != nil {
+				return
+			}
+			if n, ok := strings.CutPrefix(strings.ToLower(string(line)), "content-length: "); ok {
+				rest, _ = strconv.ParseInt(strings.TrimSpace(n), 10, 64)
+			}
+			if len(line) == 2 {
+				if _, err := in.Discard(int(rest)); err != nil {
+					return
+				}
+				_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nX-Oss-Next-Append-Position: 7\r\nX-Oss-Hash-Crc64ecma: 7\r\n\r\n")
+			}
+		}
+	}()
+	c, err := New(Options{Endpoint: "http://" + listener.Addr().String(), Region: "cn-hangzhou", Bucket: "bucket", AccessKeyID: "a", AccessKeySecret: "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	allocated := func(size int) uint64 {
+		const times = 20
+		body := object.Body{make([]byte, size/2), make([]byte, size/2)}
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for range times {
+			if a, err := c.Append(t.Context(), "k", 0, body, nil); err != nil || a.Next != 7 {
+				t.Fatalf("%+v, %v", a, err)
+			}
+		}
+		runtime.ReadMemStats(&after)
+		return (after.TotalAlloc - before.TotalAlloc) / times
+	}
+	allocated(1 << 10)
+	small, large := allocated(1<<10), allocated(1<<20)
+	if large > small+16<<10 {
+		t.Errorf("%d bytes are allocated for an append of 1 KiB, %d for one of 1 MiB", small, large)
 	}
 }

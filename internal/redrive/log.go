@@ -39,7 +39,7 @@ var firstPause = 100 * time.Millisecond
 // and succeeds only where position is the object's length; errors are
 // *object.Error.
 type store interface {
-	Append(ctx context.Context, key string, position int64, body []byte, c *object.Create) (object.Appended, error)
+	Append(ctx context.Context, key string, position int64, body object.Body, c *object.Create) (object.Appended, error)
 	Head(ctx context.Context, key string) (object.Info, error)
 	// Read streams the bytes [from, to).
 	Read(ctx context.Context, key string, from, to int64) (io.ReadCloser, error)
@@ -157,7 +157,7 @@ func (l *Log) append(ctx context.Context, what func() entry) error {
 			create = &object.Create{ContentType: "application/x-ndjson"}
 		}
 		end, crc := l.length+int64(len(body)), object.CRC64(l.crc, body)
-		done, err := l.store.Append(ctx, l.key, l.length, body, create)
+		done, err := l.store.Append(ctx, l.key, l.length, object.Body{body}, create)
 		if err == nil && done.Next == end && done.CRC64 == crc {
 			// The commit point: from here on everybody knows of these letters.
 			l.length, l.crc, l.start = end, crc, end

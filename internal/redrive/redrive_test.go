@@ -198,7 +198,7 @@ func (p *process) op(do func() error, unknown error) error {
 
 var lost = &object.Error{Op: "op", Kind: object.InDoubt, Message: "no answer (planted)"}
 
-func (p *process) Append(ctx context.Context, key string, position int64, body []byte, c *object.Create) (a object.Appended, err error) {
+func (p *process) Append(ctx context.Context, key string, position int64, body object.Body, c *object.Create) (a object.Appended, err error) {
 	err = p.op(func() error { a, err = p.w.store.Append(ctx, key, position, body, c); return err }, lost)
 	return a, p.fatal(err)
 }

@@ -153,7 +153,7 @@ func (c *checker) appends(ctx context.Context, st *objectstore.Client, k kind) b
 	var err error
 	for attempt := 0; ; attempt++ {
 		err = unhurried(ctx, func() error {
-			_, err := st.Append(ctx, key, position, line, k.create)
+			_, err := st.Append(ctx, key, position, object.Body{line}, k.create)
 			return err
 		})
 		var e *object.Error

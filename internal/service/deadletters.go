@@ -84,7 +84,7 @@ func letterOf(r *archive.Record) (*redrive.Letter, error) {
 // onlyRead is a store for a log that nobody writes to.
 type onlyRead struct{ archive.Store }
 
-func (onlyRead) Append(context.Context, string, int64, []byte, *object.Create) (object.Appended, error) {
+func (onlyRead) Append(context.Context, string, int64, object.Body, *object.Create) (object.Appended, error) {
 	return object.Appended{}, errors.New("this archive is only read")
 }
 

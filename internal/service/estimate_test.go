@@ -24,9 +24,9 @@ type slowStore struct {
 	appends, reads, lists, stored atomic.Int64 // series append side by side
 }
 
-func (s *slowStore) Append(ctx context.Context, key string, position int64, body []byte, c *object.Create) (object.Appended, error) {
+func (s *slowStore) Append(ctx context.Context, key string, position int64, body object.Body, c *object.Create) (object.Appended, error) {
 	s.appends.Add(1)
-	s.stored.Add(int64(len(body)))
+	s.stored.Add(int64(body.Len()))
 	time.Sleep(s.takes) // simulated
 	return s.Store.Append(ctx, key, position, body, c)
 }

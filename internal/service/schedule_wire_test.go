@@ -203,14 +203,13 @@ func answer[T any](ctx context.Context, b *bucketWire, op, key string, f fate, d
 	return r.v, r.err
 }
 
-func (b *bucketWire) Append(ctx context.Context, key string, position int64, body []byte, c *object.Create) (object.Appended, error) {
+func (b *bucketWire) Append(ctx context.Context, key string, position int64, body object.Body, c *object.Create) (object.Appended, error) {
 	f := b.fate("append", key)
-	body = append([]byte(nil), body...) // it may arrive when the caller has gone on
 	return answer(ctx, b, "append", key, f, func() (object.Appended, error) {
 		done, err := b.w.store.Append(context.Background(), key, position, body, c)
 		b.w.trace(b.name, "applied", key, uint64(position))
 		if err == nil {
-			b.w.truth.appended(b.name, key, body)
+			b.w.truth.appended(b.name, key, body.Bytes())
 			if f.fault.Garble != nil {
 				f.fault.Garble(&done)
 			}

@@ -25,8 +25,8 @@ func (s seen) ended(op string, began time.Time, err error, traced func(error)) {
 	}
 }
 
-func (s seen) Append(ctx context.Context, key string, position int64, body []byte, c *object.Create) (object.Appended, error) {
-	ctx, traced := s.tracing.Request(ctx, telemetry.OpAppend, key, position, int64(len(body)))
+func (s seen) Append(ctx context.Context, key string, position int64, body object.Body, c *object.Create) (object.Appended, error) {
+	ctx, traced := s.tracing.Request(ctx, telemetry.OpAppend, key, position, int64(body.Len()))
 	began := time.Now()
 	a, err := s.bucket.Append(ctx, key, position, body, c)
 	s.ended(telemetry.OpAppend, began, err, traced)

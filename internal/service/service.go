@@ -158,7 +158,7 @@ func (s *Service) connect(ctx context.Context) error {
 // bucket is what a service needs of its object store. Package appendsink says
 // what Append, Head, Read and List have to hold to.
 type bucket interface {
-	Append(ctx context.Context, key string, position int64, body []byte, c *object.Create) (object.Appended, error)
+	Append(ctx context.Context, key string, position int64, body object.Body, c *object.Create) (object.Appended, error)
 	Head(ctx context.Context, key string) (object.Info, error)
 	Read(ctx context.Context, key string, from, to int64) (io.ReadCloser, error)
 	List(ctx context.Context, prefix string, fn func(object.Entry) error) error

@@ -170,12 +170,12 @@ func (tw *twin) match(c *call, q *request) error {
 	case c.position != at.size:
 		return fmt.Errorf("it goes to position %d, not %d", c.position, at.size)
 	}
-	sc := ev.NewScanner(bytes.NewReader(c.body), tw.codecs[extOf(q.key-1)], c.position, at.crc)
+	sc := ev.NewScanner(bytes.NewReader(c.body.Bytes()), tw.codecs[extOf(q.key-1)], c.position, at.crc)
 	f, body, err := sc.Next()
 	if err != nil {
 		return err
 	}
-	if sc.Position() != c.position+int64(len(c.body)) {
+	if sc.Position() != c.position+int64(c.body.Len()) {
 		return errors.New("it is more than one frame")
 	}
 	if what := tw.differs(f, body, q.frame, parent); what != "" {

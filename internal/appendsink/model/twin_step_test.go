@@ -258,7 +258,7 @@ func (tw *twin) apply(c *call) (object.Appended, error) {
 	got, err := tw.store.Append(context.Background(), c.key, c.position, c.body, nil)
 	if err == nil {
 		key := c.model.key - 1
-		tw.pieces[key] = append(tw.pieces[key], piece{c.body, []uint16{c.model.frame}})
+		tw.pieces[key] = append(tw.pieces[key], piece{slices.Concat(c.body...), []uint16{c.model.frame}})
 	}
 	return got, err
 }
@@ -270,7 +270,7 @@ func (tw *twin) put(number uint8, p []byte) {
 		tw.store.Put(key, append(tw.store.Bytes(key), p...))
 		return
 	}
-	if _, err := tw.store.Append(context.Background(), key, n, p, nil); err != nil {
+	if _, err := tw.store.Append(context.Background(), key, n, object.Body{p}, nil); err != nil {
 		tw.fault("%v", err)
 	}
 }

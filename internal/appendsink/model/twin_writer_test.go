@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -67,9 +66,9 @@ type call struct {
 	op       string
 	key      string
 	position int64
-	body     []byte
-	within   bool // of an attempt's first part: when it is read, the attempt goes on at once
-	known    bool // compared with the model's
+	body     object.Body // as the sink lends it
+	within   bool        // of an attempt's first part: when it is read, the attempt goes on at once
+	known    bool        // compared with the model's
 	answer   chan answer
 	model    request
 }
@@ -248,11 +247,11 @@ func (a *actor) stop() {
 
 // The store, as the sink sees it.
 
-func (a *actor) Append(ctx context.Context, key string, position int64, body []byte, c *object.Create) (object.Appended, error) {
+func (a *actor) Append(ctx context.Context, key string, position int64, body object.Body, c *object.Create) (object.Appended, error) {
 	if strings.HasPrefix(key, prefix+dead) {
 		return a.tw.store.Append(ctx, key, position, body, c)
 	}
-	v := a.hold(ctx, &call{op: "append", key: key, position: position, body: bytes.Clone(body)})
+	v := a.hold(ctx, &call{op: "append", key: key, position: position, body: body})
 	return v.got, v.err
 }
 

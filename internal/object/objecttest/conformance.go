@@ -19,7 +19,7 @@ import (
 // Delete may be nil where the store keeps what it has.
 type Target struct {
 	Store interface {
-		Append(ctx context.Context, key string, position int64, body []byte, c *object.Create) (object.Appended, error)
+		Append(ctx context.Context, key string, position int64, body object.Body, c *object.Create) (object.Appended, error)
 		Head(ctx context.Context, key string) (object.Info, error)
 		Read(ctx context.Context, key string, from, to int64) (io.ReadCloser, error)
 		List(ctx context.Context, prefix string, fn func(object.Entry) error) error
@@ -68,7 +68,7 @@ func (conformance) wrap(t *testing.T, err error) {
 
 func (c conformance) append(t *testing.T, key string, position int64, p []byte) object.Appended {
 	t.Helper()
-	a, err := c.Store.Append(t.Context(), c.Prefix+key, position, p, nil)
+	a, err := c.Store.Append(t.Context(), c.Prefix+key, position, object.Body{p}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func (c conformance) appends(t *testing.T) {
 	parts := [][]byte{[]byte("first\n"), []byte("second\n"), {0, 1, 2, 0xff}}
 	var all []byte
 	for _, p := range parts {
-		a, err := c.Store.Append(t.Context(), key, int64(len(all)), p, create)
+		a, err := c.Store.Append(t.Context(), key, int64(len(all)), object.Body{p[:1], nil, p[1:]}, create)
 		c.wrap(t, err)
 		all = append(all, p...)
 		if a.Next != int64(len(all)) || a.CRC64 != object.CRC64(0, all) {
@@ -129,13 +129,13 @@ func (c conformance) appends(t *testing.T) {
 
 func (c conformance) refused(t *testing.T) {
 	const key = "refused"
-	length := wantKind(t, second(c.Store.Append(t.Context(), c.Prefix+key, 5, []byte("x"), nil)), object.Mismatch)
+	length := wantKind(t, second(c.Store.Append(t.Context(), c.Prefix+key, 5, object.Body{[]byte("x")}, nil)), object.Mismatch)
 	if length != 0 {
 		t.Errorf("no object: length %d", length)
 	}
 	c.append(t, key, 0, []byte("0123456789"))
 	for _, position := range []int64{0, 9, 11, 1 << 40} {
-		length := wantKind(t, second(c.Store.Append(t.Context(), c.Prefix+key, position, []byte("x"), nil)), object.Mismatch)
+		length := wantKind(t, second(c.Store.Append(t.Context(), c.Prefix+key, position, object.Body{[]byte("x")}, nil)), object.Mismatch)
 		if length != 10 {
 			t.Errorf("at %d: length %d, want 10", position, length)
 		}
@@ -143,7 +143,7 @@ func (c conformance) refused(t *testing.T) {
 	if got := c.read(t, key, 0, -1); string(got) != "0123456789" {
 		t.Errorf("object is %q", got)
 	}
-	wantKind(t, second(c.Store.Append(t.Context(), c.Prefix+key, -1, []byte("x"), nil)), object.Invalid)
+	wantKind(t, second(c.Store.Append(t.Context(), c.Prefix+key, -1, object.Body{[]byte("x")}, nil)), object.Invalid)
 }
 
 func second[T any](_ T, err error) error { return err }
@@ -173,12 +173,12 @@ func (c conformance) unappendable(t *testing.T) {
 		t.Fatalf("%+v", info)
 	}
 	for _, position := range []int64{0, 3} {
-		wantKind(t, second(c.Store.Append(t.Context(), c.Prefix+key, position, []byte("x"), nil)), object.Unappendable)
+		wantKind(t, second(c.Store.Append(t.Context(), c.Prefix+key, position, object.Body{[]byte("x")}, nil)), object.Unappendable)
 	}
 	// An appendable object that is put over is none any more.
 	c.append(t, "over", 0, []byte("abc"))
 	c.wrap(t, c.Put(t.Context(), c.Prefix+"over", []byte("xyz")))
-	wantKind(t, second(c.Store.Append(t.Context(), c.Prefix+"over", 3, []byte("x"), nil)), object.Unappendable)
+	wantKind(t, second(c.Store.Append(t.Context(), c.Prefix+"over", 3, object.Body{[]byte("x")}, nil)), object.Unappendable)
 }
 
 func (c conformance) deleted(t *testing.T) {
@@ -189,7 +189,7 @@ func (c conformance) deleted(t *testing.T) {
 	c.append(t, key, 0, []byte("abc"))
 	c.wrap(t, c.Delete(t.Context(), c.Prefix+key))
 	wantKind(t, second(c.Store.Head(t.Context(), c.Prefix+key)), object.NotFound)
-	length := wantKind(t, second(c.Store.Append(t.Context(), c.Prefix+key, 3, []byte("x"), nil)), object.Mismatch)
+	length := wantKind(t, second(c.Store.Append(t.Context(), c.Prefix+key, 3, object.Body{[]byte("x")}, nil)), object.Mismatch)
 	if length != 0 {
 		t.Errorf("length %d", length)
 	}
@@ -260,7 +260,7 @@ func (c conformance) names(t *testing.T) {
 		t.Errorf("listed %q\nwant   %q", got, want)
 	}
 	for _, key := range []string{"", strings.Repeat("x", 1024)} {
-		wantKind(t, second(c.Store.Append(t.Context(), key, 0, []byte("x"), nil)), object.Invalid)
+		wantKind(t, second(c.Store.Append(t.Context(), key, 0, object.Body{[]byte("x")}, nil)), object.Invalid)
 	}
 }
 
@@ -278,7 +278,7 @@ func (c conformance) list(t *testing.T) {
 	for range 8 {
 		wg.Go(func() {
 			for key := range keys {
-				if _, err := c.Store.Append(t.Context(), key, 0, []byte("xy"), nil); err != nil {
+				if _, err := c.Store.Append(t.Context(), key, 0, object.Body{[]byte("xy")}, nil); err != nil {
 					t.Error(err)
 				}
 			}
@@ -346,7 +346,7 @@ func (c conformance) race(t *testing.T) {
 		for i := range writers {
 			wg.Go(func() {
 				p := bytes.Repeat([]byte{byte('a' + i)}, 10+i)
-				a, err := c.Store.Append(t.Context(), c.Prefix+"race", position, p, nil)
+				a, err := c.Store.Append(t.Context(), c.Prefix+"race", position, object.Body{p}, nil)
 				mu.Lock()
 				defer mu.Unlock()
 				if err != nil {
@@ -375,7 +375,7 @@ func (c conformance) race(t *testing.T) {
 func (c conformance) cancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	err := second(c.Store.Append(ctx, c.Prefix+"cancelled", 0, []byte("x"), nil))
+	err := second(c.Store.Append(ctx, c.Prefix+"cancelled", 0, object.Body{[]byte("x")}, nil))
 	wantKind(t, err, object.InDoubt)
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("%v does not say that it was cancelled", err)

@@ -227,7 +227,7 @@ func (g *Gate) request(ctx context.Context, op, key string, do func(context.Cont
 }
 
 // Append is Store.Append.
-func (g *Gate) Append(ctx context.Context, key string, position int64, body []byte, c *object.Create) (a object.Appended, err error) {
+func (g *Gate) Append(ctx context.Context, key string, position int64, body object.Body, c *object.Create) (a object.Appended, err error) {
 	err = g.request(ctx, "append", key, func(ctx context.Context) error {
 		a, err = g.store.Append(ctx, key, position, body, c)
 		return err

@@ -20,7 +20,7 @@ func TestPlan(t *testing.T) {
 	a, b := NewGate(p, s, func() { t.Error("the wrong writer dies") }), NewGate(p, s, kill)
 	add := func(g *Gate, ctx context.Context, position int64, want object.Kind, ok bool) {
 		t.Helper()
-		if _, err := g.Append(ctx, "k", position, []byte("x"), nil); (err == nil) != ok || !ok && object.KindOf(err) != want {
+		if _, err := g.Append(ctx, "k", position, object.Body{[]byte("x")}, nil); (err == nil) != ok || !ok && object.KindOf(err) != want {
 			t.Fatal(err)
 		}
 	}

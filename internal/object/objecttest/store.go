@@ -121,7 +121,7 @@ func (s *Store) settle() {
 }
 
 // Append appends body at position. See object.Kind for the errors.
-func (s *Store) Append(ctx context.Context, key string, position int64, body []byte, c *object.Create) (object.Appended, error) {
+func (s *Store) Append(ctx context.Context, key string, position int64, body object.Body, c *object.Create) (object.Appended, error) {
 	f, err := s.begin(ctx, "append", key)
 	if err != nil {
 		return object.Appended{}, err
@@ -129,15 +129,16 @@ func (s *Store) Append(ctx context.Context, key string, position int64, body []b
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f.Late {
-		body := slices.Clone(body)
 		s.settle()
-		s.late = append(s.late, late{f.Later + 1, func() { _, _ = s.apply(key, position, body, c) }}) // nobody waits for the answer
+		// Nobody waits for the answer. The bytes are read when it arrives: they must not
+		// have changed since.
+		s.late = append(s.late, late{f.Later + 1, func() { _, _ = s.apply(key, position, body.Bytes(), c) }})
 		if f.After == nil {
 			f.After = &object.Error{Err: errors.New("no response in time (planted)")}
 		}
 		return object.Appended{}, fill(f.After, "append", key)
 	}
-	res, err := s.apply(key, position, body, c)
+	res, err := s.apply(key, position, body.Bytes(), c)
 	s.settle()
 	if f.After != nil {
 		return object.Appended{}, fill(f.After, "append", key)

@@ -14,7 +14,7 @@ import (
 
 func appendTo(t *testing.T, s *Store, key string, pos int64, body string) (object.Appended, error) {
 	t.Helper()
-	return s.Append(context.Background(), key, pos, []byte(body), nil)
+	return s.Append(context.Background(), key, pos, object.Body{[]byte(body)}, nil)
 }
 
 // Every way in which an append can go wrong, by what the caller is told and
@@ -85,7 +85,7 @@ func TestLateIsRefusedWhenOvertaken(t *testing.T) {
 func TestPlantedLater(t *testing.T) {
 	s := New()
 	ctx := Plant(t.Context(), Fault{Late: true, Later: 1})
-	if _, err := s.Append(ctx, "k", 0, []byte("late"), nil); object.KindOf(err) != object.InDoubt {
+	if _, err := s.Append(ctx, "k", 0, object.Body{[]byte("late")}, nil); object.KindOf(err) != object.InDoubt {
 		t.Fatal(err)
 	}
 	for i, want := range []string{"", "late"} {
@@ -126,7 +126,7 @@ func TestConcurrentAppends(t *testing.T) {
 		for i := range 8 {
 			wg.Go(func() {
 				body := fmt.Sprintf("%d\n", i)
-				if _, err := s.Append(context.Background(), "k", pos, []byte(body), nil); err == nil {
+				if _, err := s.Append(context.Background(), "k", pos, object.Body{[]byte(body)}, nil); err == nil {
 					won <- body
 				} else if object.KindOf(err) != object.Mismatch {
 					t.Error(err)
