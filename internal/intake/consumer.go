@@ -48,7 +48,8 @@ func (l *Lane) consumer(ctx context.Context, s jetstream.Stream, p *plan, epoch 
 		}
 		l.board.change(func(s *Status) { s.Epoch = epoch })
 	}
-	queue := s.CachedInfo().Config.Retention == jetstream.WorkQueuePolicy
+	retention := s.CachedInfo().Config.Retention
+	queue := retention == jetstream.WorkQueuePolicy
 	number := strconv.FormatUint(epoch, 10)
 	nonce := nuid.Next()
 	name := l.consumerName(number + "-" + nonce)
@@ -64,6 +65,10 @@ func (l *Lane) consumer(ctx context.Context, s jetstream.Stream, p *plan, epoch 
 		Metadata: map[string]string{metaArchive: l.opt.Archive, metaSource: l.opt.Source, metaLane: l.opt.Lane,
 			metaEpoch: number, metaOwner: l.opt.Owner, metaNonce: nonce},
 	}
+	// On Limits retention its state is of no use to anybody behind a restart of the
+	// server, which ends the epoch; writing it costs the server a tenth of what an event
+	// does. Elsewhere the stream's messages are kept for it.
+	cfg.MemoryStorage = retention == jetstream.LimitsPolicy
 	if queue {
 		cfg.DeliverPolicy, cfg.OptStartSeq, cfg.AckPolicy = jetstream.DeliverAllPolicy, 0, jetstream.AckExplicitPolicy
 	}

@@ -41,6 +41,12 @@ func TestRestarts(t *testing.T) {
 			}
 			r.publish(50)
 			r.check()
+			// What a stream keeps its messages for must outlive the server.
+			for c := range mustStream(t, r).ListConsumers(t.Context()).Info() {
+				if got := c.Config.MemoryStorage; got != (retention == jetstream.LimitsPolicy) {
+					t.Errorf("consumer %s is kept in memory: %v", c.Name, got)
+				}
+			}
 			p.stop()
 
 			st := r.state()
