@@ -42,33 +42,33 @@ func restart(b *bench, t *trial, out *round) {
 	b.say("  first append after %.0f ms, backlog of %d archived after %.1f s", float64(took.Milliseconds()), l.Events, caught.Seconds())
 }
 
-// replay has everything come again that is archived already. The floor stays at
-// the beginning because the store refuses the stream's first event, which has a
-// series of its own; the service is killed, and what the next one receives it finds in the series.
-// The clock runs from its first delivery until all are recognised.
+// replay has everything come again that is archived already. While it is archived the
+// store refuses the stream's first event, which has a series of its own, so that the
+// floor stays at the beginning; the service is killed, the store mended, and what the
+// next one receives it finds in the series. The clock runs from its first delivery
+// until all are recognised.
 func replay(b *bench, t *trial, out *round) {
 	l := load{Series: 16, Payload: 1024, Events: 5 * b.events, For: "-replay", Alone: true}
 	b.fill(t, l)
-	a, ok := b.kept["replay"]
-	b.sink.refuse(t, "/events/"+aloneSeries+".")
-	defer b.sink.refuse(t, "")
-	if !ok {
-		a = b.archive(l, "plain")
-		a.More = "lease: {ttl: 1s}\n"     // a killed owner is waited for
-		a.Linger = 100 * time.Millisecond // the clock runs until it is over for the last event
-		s := b.start(t, a)
-		s.poll(50*time.Millisecond, "all but one event are archived", func(st laneStatus) bool { return st.Archived >= l.Events-1 })
-		rig.Eventually(t, patience, "the ledger knows of all of them", func() (bool, string) {
-			n := b.tailed(t, a)
-			return n == l.Events-1, fmt.Sprint(n)
-		})
-		s.Kill()
-		b.kept["replay"] = a
-	}
 	out.Figures[bareExplicit] = b.client(t, l, ackExplicit, l.Events)
 	b.say("  %s: %s", bareExplicit, out.Figures[bareExplicit])
 
+	a := b.archive(l, "plain")
+	defer b.dropLedger(t, a)
+	a.More = "lease: {ttl: 1s}\n"     // a killed owner is waited for
+	a.Linger = 100 * time.Millisecond // the clock runs until it is over for the last event
+	b.sink.refuse(t, "/events/"+aloneSeries+".")
+	defer b.sink.refuse(t, "")
 	s := b.start(t, a)
+	s.poll(50*time.Millisecond, "all but one event are archived", func(st laneStatus) bool { return st.Archived >= l.Events-1 })
+	rig.Eventually(t, patience, "the ledger knows of all of them", func() (bool, string) {
+		n := b.tailed(t, a)
+		return n == l.Events-1, fmt.Sprint(n)
+	})
+	s.Kill()
+	b.sink.refuse(t, "")
+
+	s = b.start(t, a)
 	f := figures{Events: l.Events}
 	first := s.firstDelivery()
 	before := b.usage(t, s, b.sink.Process)
@@ -84,7 +84,10 @@ func replay(b *bench, t *trial, out *round) {
 		t.Fatal(err)
 	}
 	f.Peak = peak
-	s.Kill()
+	s.Stop()
+	if _, floor := b.ledger(t, a); floor != uint64(l.Events) {
+		t.Fatalf("the service stopped at floor %d of %d\n%s", floor, l.Events, s.LogTail(10))
+	}
 	out.Figures[plain] = f
 	b.say("  %s: %s", plain, f)
 }
