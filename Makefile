@@ -72,5 +72,5 @@ snapshot: ## the same with what is not committed yet, for Linux on amd64 only
 	go -C tools/release run . -modified -targets linux/amd64
 
 .PHONY: bench
-bench: ## how near Ossuary comes to what JetStream can deliver, about ten minutes; ARGS=--help
+bench: ## how near Ossuary comes to what JetStream can deliver, about twelve minutes; ARGS=--help
 	go run -C bench . $(ARGS)

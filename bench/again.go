@@ -15,7 +15,7 @@ import (
 // arrival of its first append.
 func restart(b *bench, t *trial, out *round) {
 	const series = 10_000
-	l := load{Series: series, Payload: 1024, Events: max(2*series, b.events/4), For: "-restart"}
+	l := load{Series: series, Payload: 1024, Events: max(2*series, b.events/8), For: "-restart"}
 	a, ok := b.kept["restart"]
 	if !ok {
 		a = b.archive(l, "plain")
@@ -48,7 +48,7 @@ func restart(b *bench, t *trial, out *round) {
 // next one receives it finds in the series. The clock runs from its first delivery
 // until all are recognised.
 func replay(b *bench, t *trial, out *round) {
-	l := load{Series: 16, Payload: 1024, Events: 5 * b.events, For: "-replay", Alone: true}
+	l := load{Series: 16, Payload: 1024, Events: b.events * 5 / 2, For: "-replay", Alone: true}
 	b.fill(t, l)
 	out.Figures[bareExplicit] = b.client(t, l, ackExplicit, l.Events)
 	b.say("  %s: %s", bareExplicit, out.Figures[bareExplicit])

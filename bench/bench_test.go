@@ -146,3 +146,21 @@ func TestPayloadIsJSONOfTheSizeAskedFor(t *testing.T) {
 		}
 	}
 }
+
+// A row that was not measured does not stand in the way of one that was.
+func TestGreatestOfTheRowsThatThereAre(t *testing.T) {
+	value := greatest(peak, plain, known)
+	for _, tt := range []struct {
+		figures map[string]figures
+		want    float64
+		ok      bool
+	}{
+		{map[string]figures{plain: {Peak: 3 << 20}, known: {Peak: 5 << 20}, knownSmall: {Peak: 9 << 20}}, 5, true},
+		{map[string]figures{plain: {Peak: 3 << 20}}, 3, true},
+		{map[string]figures{bareAll: {Peak: 3 << 20}}, 0, false},
+	} {
+		if got, ok := value(&round{Figures: tt.figures}); got != tt.want || ok != tt.ok {
+			t.Errorf("%v: %v %v", tt.figures, got, ok)
+		}
+	}
+}

@@ -2,7 +2,7 @@
 
 // Bench measures how near Ossuary comes to what JetStream can deliver.
 //
-//	go run -C bench .            everything, about ten minutes
+//	go run -C bench .            everything, about twelve minutes
 //	go run -C bench . --quick    one small round: does it work?
 //	go run -C bench . --docs ../docs --json bench.json
 //
@@ -87,8 +87,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return err
 	})
 	flags.IntVar(&o.rounds, "rounds", 3, "how often each scenario is measured")
-	flags.IntVar(&o.events, "events", 200_000, "events in the stream of 16 series; other streams have a multiple of it")
-	flags.DurationVar(&o.budget, "budget", 11*time.Minute, "no scenario is begun after this `TIME`")
+	flags.IntVar(&o.events, "events", 400_000, "events in the stream of 16 series; other streams have a multiple of it")
+	flags.DurationVar(&o.budget, "budget", 13*time.Minute, "no scenario is begun after this `TIME`")
 	flags.StringVar(&o.json, "json", "", "write the results as JSON to this `FILE`; - is the standard output, instead of the tables")
 	flags.BoolVar(&o.quick, "quick", false, "one round of 20000 events, about a minute: shows that it works, its figures mean little")
 	flags.StringVar(&o.binary, "consumer", "", "measure this `FILE` instead of building ../cmd/consumer")

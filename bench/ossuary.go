@@ -131,7 +131,7 @@ func (s *service) poll(every time.Duration, what string, ok func(laneStatus) boo
 		if !s.Alive() {
 			s.t.Fatalf("the service ended: %s\n%s", s.Ended(), s.LogTail(20))
 		}
-		body, err := get(s.t.Context(), "http://"+s.http+"/status")
+		body, err := get(s.t.Context(), "http://"+s.http+"/status?series=0")
 		var st struct{ Lanes []laneStatus }
 		if err == nil {
 			err = json.Unmarshal(body, &st)

@@ -22,8 +22,9 @@ var scenarios = []scenario{
 		contenders: []string{bareNone, bareAll, bareExplicit, plain, plainSlow, gzipped, zstandard, emulated, hand500, hand500Slow, hand1, hand1Slow}}),
 	racing("series-1000", "1,000 series, 1 KiB", race{series: 1000, payload: 1024, events: 1, linger: time.Second,
 		contenders: []string{bareExplicit, plain, known}}),
-	racing("series-10000", "10,000 series, 1 KiB, linger 5 s", race{series: 10_000, payload: 1024, events: 2, linger: 5 * time.Second,
-		contenders: []string{bareExplicit, plain, known}}),
+	// 10,000 busy series keep a linger of 5 s only with 2 × rate × size × linger of memory.
+	racing("series-10000", "10,000 series, 1 KiB, linger 5 s, limits.memory 1 GiB", race{series: 10_000, payload: 1024, events: 1.5, linger: 5 * time.Second,
+		more: "limits: {memory: 1GiB}\n", contenders: []string{bareExplicit, plain, known, knownSmall}}),
 	racing("small", "16 series, 128 B", race{series: 16, payload: 128, events: 2, linger: time.Second,
 		contenders: []string{bareNone, bareAll, bareExplicit, plain}}),
 	{name: "latency", title: "5,000 events/s, linger 0, appends of 20 ms", run: latency},

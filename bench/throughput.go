@@ -22,6 +22,7 @@ const (
 	gzipped      = "Ossuary, gzip"
 	zstandard    = "Ossuary, zstd"
 	known        = "Ossuary, series known"
+	knownSmall   = "Ossuary, series known, limits.memory 256 MiB" // the default, where others have more
 	emulated     = "Ossuary, store: the emulator"
 )
 
@@ -42,6 +43,7 @@ type race struct {
 	series, payload int
 	events          float64 // in terms of --events
 	linger          time.Duration
+	more            string // configuration of Ossuary besides, as archive.More; not of knownSmall
 	contenders      []string
 }
 
@@ -95,8 +97,10 @@ func slug(contender string) string {
 // archived has a contender that is Ossuary archive the stream.
 func (b *bench) archived(t *trial, r race, l load, contender, profile string) figures {
 	a := b.archive(l, "plain")
-	a.Linger, a.Profile = r.linger, profile
+	a.Linger, a.More, a.Profile = r.linger, r.more, profile
 	switch contender {
+	case knownSmall:
+		a.More = ""
 	case gzipped:
 		a.Codec = "gzip"
 	case zstandard:
@@ -110,7 +114,7 @@ func (b *bench) archived(t *trial, r race, l load, contender, profile string) fi
 		return b.archiveAll(t, a, e.Process)
 	}
 	from := uint64(0)
-	if contender == known {
+	if contender == known || contender == knownSmall {
 		from = b.archiveBeginning(t, a)
 	}
 	b.sink.ask(t, "reset")

@@ -14,7 +14,7 @@ import (
 // with what a shell does to the same objects: unpack them and hash what comes out.
 // Both may use all cores.
 func verify(b *bench, t *trial, out *round) {
-	l := load{Series: 16, Payload: 1024, Events: b.events}
+	l := load{Series: 16, Payload: 1024, Events: b.events / 2}
 	b.fill(t, l)
 	dir := t.dir()
 	e := b.emulator(t, dir)

@@ -148,11 +148,15 @@ func (t *Set) heldWords() string {
 	return " (held: " + strings.Join(w, "; ") + ")"
 }
 
-// Held returns the series that are held, with the reasons.
+// Held returns the series that are held, with the reasons. It is asked every second
+// and oftener, so that it looks at no series where none is.
 func (t *Set) Held() []Hold {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	var out []Hold
+	if t.holds == 0 {
+		return nil
+	}
+	out := make([]Hold, 0, t.holds)
 	for _, s := range t.series {
 		if s.hold != nil {
 			out = append(out, *s.hold)

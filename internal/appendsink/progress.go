@@ -2,6 +2,7 @@ package appendsink
 
 import (
 	"cmp"
+	"container/heap"
 	"math"
 	"slices"
 	"time"
@@ -72,8 +73,9 @@ func (t *Set) Progress(most int) ([]Progress, int) {
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	out := make([]Progress, 0, len(t.series))
-	for _, s := range t.series {
+	first := t.foremost(most)
+	out := make([]Progress, 0, len(first))
+	for _, s := range first {
 		p := s.seen.Progress
 		p.Series, p.Waiting = s.name, s.waiting
 		p.Rate = decayed(s.seen.rate, now.Sub(p.Written))
@@ -85,8 +87,58 @@ func (t *Set) Progress(most int) ([]Progress, int) {
 		}
 		out = append(out, p)
 	}
-	slices.SortFunc(out, func(a, b Progress) int {
-		return cmp.Or(cmp.Compare(b.Held, a.Held), b.Written.Compare(a.Written), cmp.Compare(a.Series, b.Series))
-	})
-	return out[:min(most, len(out))], len(t.series)
+	return out, len(t.series)
+}
+
+// foremost are at most so many of the open series, in the order in which people want
+// to see them; t.mu is held, which is why neither all of them are sorted nor anything
+// is copied: with thousands of series nothing could be added meanwhile.
+func (t *Set) foremost(most int) []*series {
+	if most <= 0 {
+		return nil
+	}
+	h := make(rearmost, 0, min(most, len(t.series)))
+	for _, s := range t.series {
+		switch {
+		case len(h) < most:
+			heap.Push(&h, s)
+		case inOrder(s, h[0]) < 0:
+			h[0] = s
+			heap.Fix(&h, 0)
+		}
+	}
+	slices.SortFunc(h, inOrder)
+	return h
+}
+
+// inOrder compares what people want to see first; set.mu is held.
+func inOrder(a, b *series) int {
+	switch {
+	case a.hold == nil && b.hold == nil:
+	case a.hold == nil:
+		return 1
+	case b.hold == nil:
+		return -1
+	case a.hold.Reason != b.hold.Reason:
+		return cmp.Compare(b.hold.Reason, a.hold.Reason)
+	}
+	return cmp.Or(b.seen.Written.Compare(a.seen.Written), cmp.Compare(a.name, b.name))
+}
+
+// rearmost is a heap of series with the last in order on top: the one that makes room
+// for a better one.
+type rearmost []*series
+
+func (h rearmost) Len() int           { return len(h) }
+func (h rearmost) Less(i, j int) bool { return inOrder(h[i], h[j]) > 0 }
+func (h rearmost) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+
+// Push implements heap.Interface.
+func (h *rearmost) Push(x any) { *h = append(*h, x.(*series)) }
+
+// Pop implements heap.Interface.
+func (h *rearmost) Pop() any {
+	s := (*h)[len(*h)-1]
+	*h = (*h)[:len(*h)-1]
+	return s
 }

@@ -9,28 +9,18 @@ import (
 	"fmt"
 	"hash/crc32"
 	"time"
-
-	"github.com/klauspost/compress/flate"
-	"github.com/klauspost/compress/zstd"
 )
 
-// zstdWindow is the window that zstd frames are written with, in bytes; every
-// zstd reader takes 8 MiB.
-const zstdWindow = 4 << 20
-
-// FrameWriter makes frames. It keeps its compressors between frames, so one per
-// append worker is enough; it must not be used concurrently. Equal input gives
-// equal bytes, whatever was written before.
+// FrameWriter makes frames. It keeps its buffer between frames, so one per append
+// worker is enough; it must not be used concurrently. Equal input gives equal bytes,
+// whatever was written before.
 type FrameWriter struct {
 	level int
-	flate *flate.Writer
-	zstd  *zstd.Encoder
 	body  bytes.Buffer // compressed body of the frame at work
-	whole []byte       // its uncompressed body in one piece, for zstd
 }
 
 // NewFrameWriter makes a writer that compresses at level: 1 (fast) to 9 (small),
-// the levels of gzip, which zstd maps to its own. 0 is the default.
+// the levels of gzip, which zstd maps to its own. 0 is the default of each codec.
 func NewFrameWriter(level int) *FrameWriter {
 	if level < 1 || level > 9 {
 		level = 0
@@ -189,19 +179,20 @@ const bodyBlock = 64 << 10
 
 // compress reads a body in pieces.
 func (w *FrameWriter) compress(c Codec, body [][]byte) (out compressed, err error) {
-	w.body.Reset()
-	w.whole = w.whole[:0]
-	if c == Gzip && w.flate == nil {
-		level := w.level
-		if level == 0 {
-			level = flate.DefaultCompression
-		}
-		if w.flate, err = flate.NewWriter(nil, level); err != nil {
+	size := 0
+	for _, p := range body {
+		size += len(p)
+	}
+	var z *packer
+	switch {
+	case c != Gzip && c != Zstd && c != Plain:
+		return out, fmt.Errorf("unknown codec %d", c)
+	case c != Plain && size > 0:
+		w.body.Reset()
+		if z, err = takePacker(c, w.level, size, &w.body); err != nil {
 			return out, err
 		}
-	}
-	if c == Gzip {
-		w.flate.Reset(&w.body)
+		defer func() { z.giveBack(c, w.level, err != nil) }()
 	}
 	sum := sha256.New()
 	crc := uint32(0)
@@ -211,58 +202,36 @@ func (w *FrameWriter) compress(c Codec, body [][]byte) (out compressed, err erro
 			p = p[len(b):]
 			sum.Write(b)
 			out.lines.add(b)
-			switch c {
-			case Gzip:
+			if c == Gzip {
 				crc = crc32.Update(crc, crc32.IEEETable, b)
-				if _, err := w.flate.Write(b); err != nil {
+			}
+			if z != nil {
+				if _, err := z.z.Write(b); err != nil {
 					return out, err
-				}
-			case Zstd:
-				if len(body) > 1 {
-					w.whole = append(w.whole, b...)
 				}
 			}
 		}
 	}
 	sum.Sum(out.hash[:0])
-	switch c {
-	case Gzip:
-		if out.lines.bytes == 0 {
-			out.stored = gzipEmpty
-			break
-		}
-		if err := w.flate.Close(); err != nil {
+	switch {
+	case z != nil:
+		if err := z.z.Close(); err != nil {
 			return out, err
 		}
-		end := w.body.AvailableBuffer()
-		end = binary.LittleEndian.AppendUint32(end, crc)
-		end = binary.LittleEndian.AppendUint32(end, uint32(out.lines.bytes))
-		w.body.Write(end)
-		out.stored = w.body.Bytes()
-	case Zstd:
-		if w.zstd == nil {
-			level := zstd.SpeedDefault
-			if w.level > 0 {
-				level = zstd.EncoderLevelFromZstd(w.level)
-			}
-			z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(level), zstd.WithEncoderConcurrency(1),
-				zstd.WithWindowSize(zstdWindow), zstd.WithZeroFrames(true), zstd.WithLowerEncoderMem(true))
-			if err != nil {
-				return out, err
-			}
-			w.zstd = z
+		if c == Gzip {
+			end := w.body.AvailableBuffer()
+			end = binary.LittleEndian.AppendUint32(end, crc)
+			end = binary.LittleEndian.AppendUint32(end, uint32(out.lines.bytes))
+			w.body.Write(end)
 		}
-		whole := w.whole
-		if len(body) == 1 {
-			whole = body[0]
-		}
-		w.body.Write(w.zstd.EncodeAll(whole, w.body.AvailableBuffer()))
 		out.stored = w.body.Bytes()
-	case Plain:
+	case c == Gzip:
+		out.stored = gzipEmpty
+	case c == Zstd:
+		out.stored = zstdEmpty
+	default:
 		out.size = out.lines.bytes
 		return out, nil
-	default:
-		return out, fmt.Errorf("unknown codec %d", c)
 	}
 	out.size = len(out.stored)
 	return out, nil

@@ -14,6 +14,7 @@ import (
 	"ossuary/internal/config"
 	"ossuary/internal/intake"
 	"ossuary/internal/ledger"
+	"ossuary/internal/telemetry"
 )
 
 // LedgerReader shows what the ledger says of an archive. It needs NATS only.
@@ -89,7 +90,7 @@ func (r *LedgerReader) Status(ctx context.Context) (*Status, error) {
 	for i := range st.Lanes {
 		l := &st.Lanes[i]
 		slices.SortFunc(l.Series, func(a, b appendsink.Progress) int { return b.Written.Compare(a.Written) })
-		l.Series = l.Series[:min(len(l.Series), maxSeries)]
+		l.Series = l.Series[:min(len(l.Series), telemetry.MostSeries)]
 		if l.Pending, err = r.beyond(ctx, l.Source, l.Floor); err != nil {
 			l.LastErr = err.Error()
 		}

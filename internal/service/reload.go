@@ -377,8 +377,8 @@ func content(cfg *config.Config) string {
 }
 
 // Status implements telemetry's subject.
-func (r *reloader) Status() any {
-	st := r.service().Report()
+func (r *reloader) Status(series int) any {
+	st := r.service().report(series)
 	reloads := r.reloads()
 	st.Configuration = &reloads
 	return st

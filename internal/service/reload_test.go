@@ -152,7 +152,7 @@ func TestReload(t *testing.T) {
 	if good, bad := metric(t, c, "ossuary_config_reloads_total good"), metric(t, c, "ossuary_config_reloads_total bad"); int(good) != r.Good || int(bad) != r.Bad {
 		t.Errorf("the metrics of reloads: %v, %v, want %+v", good, bad, r)
 	}
-	if got := c.Status().(Status).Configuration; got == nil || got.Generation != 2 {
+	if got := c.Status(0).(Status).Configuration; got == nil || got.Generation != 2 {
 		t.Errorf("the status says %+v", got)
 	}
 	total := end()

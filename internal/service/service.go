@@ -240,7 +240,7 @@ func (s *Service) Run(ctx context.Context) error { return s.serve(ctx, s, s.arch
 // reported is what telemetry shows.
 type reported interface {
 	telemetry.Watched
-	Status() any
+	Status(series int) any
 }
 
 // serve shows over HTTP what r reports while body runs.

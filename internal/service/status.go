@@ -32,9 +32,6 @@ const (
 	FromLedger   = "ledger"
 )
 
-// maxSeries bounds the series of a lane in a status.
-const maxSeries = 100
-
 // Server is the NATS server that the service is connected to.
 type Server struct {
 	URL       string `json:"url"`
@@ -71,7 +68,10 @@ type LaneStatus struct {
 }
 
 // Report is the service at this moment.
-func (s *Service) Report() Status {
+func (s *Service) Report() Status { return s.report(telemetry.MostSeries) }
+
+// report has at most so many series of a lane.
+func (s *Service) report(series int) Status {
 	used, held := s.budget.Used()
 	st := Status{
 		From: FromInstance, Archive: s.cfg.Archive.Name, Owner: s.owner, Build: ReadBuild(), Started: s.started, Draining: s.isDraining(),
@@ -86,7 +86,7 @@ func (s *Service) Report() Status {
 			Archived: m.Events.Load(), Appends: m.Appends.Load(), Bytes: m.Bytes.Load(), OpenSeries: m.OpenSeries.Load(),
 		}
 		if set := l.sinks(); set != nil {
-			ls.Series, _ = set.Progress(maxSeries)
+			ls.Series, _ = set.Progress(series)
 		}
 		st.Lanes = append(st.Lanes, ls)
 	}
@@ -121,7 +121,7 @@ func routeNames(cfg *config.Config) map[string][]string {
 }
 
 // Status implements telemetry's subject.
-func (s *Service) Status() any { return s.Report() }
+func (s *Service) Status(series int) any { return s.report(series) }
 
 func (s *Service) isDraining() bool {
 	s.mu.Lock()

@@ -17,6 +17,9 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/url"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,9 +43,14 @@ type subject interface {
 	NotReady() []Reason
 	// Warnings returns what wants a person and keeps nothing from going on.
 	Warnings() []Reason
-	// Status returns a document that encoding/json can write.
-	Status() any
+	// Status returns a document that encoding/json can write, with at most so many
+	// series of a lane.
+	Status(series int) any
 }
+
+// MostSeries is how many series of a lane a status has at most, and unless fewer are
+// asked for.
+const MostSeries = 100
 
 // How long the server waits for a client, and at the end for its last answers.
 const (
@@ -65,8 +73,13 @@ func Handler(s subject, reg *prometheus.Registry, profiles bool, log zerolog.Log
 		}
 		answer(w, http.StatusOK, readiness{Status: "ready", Warnings: s.Warnings()}, log)
 	})
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, http.StatusOK, s.Status(), log)
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, r *http.Request) {
+		series, err := seriesWanted(r.URL.RawQuery)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		answer(w, http.StatusOK, s.Status(series), log)
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{Registry: reg}))
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
@@ -86,6 +99,23 @@ func Handler(s subject, reg *prometheus.Registry, profiles bool, log zerolog.Log
 		all.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	}
 	return all
+}
+
+// seriesWanted is how many series of a lane a request for the status wants to see.
+func seriesWanted(query string) (int, error) {
+	q, err := url.ParseQuery(query)
+	if err != nil {
+		return 0, fmt.Errorf("the query %q cannot be read: %w; ask for /status or /status?series=0", query, err)
+	}
+	values, given := q["series"]
+	if !given {
+		return MostSeries, nil
+	}
+	n, err := strconv.Atoi(values[0])
+	if err != nil || n < 0 || n > MostSeries || len(values) > 1 {
+		return 0, fmt.Errorf("series=%s: give one number of series for each lane, from 0 (none) to %d, or leave it out for %[2]d", strings.Join(values, ","), MostSeries)
+	}
+	return n, nil
 }
 
 // timely gives up on a client that does not take its answer.

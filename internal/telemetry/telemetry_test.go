@@ -19,7 +19,7 @@ type fixed struct{ reasons, warnings []Reason }
 
 func (f fixed) NotReady() []Reason { return f.reasons }
 func (f fixed) Warnings() []Reason { return f.warnings }
-func (f fixed) Status() any        { return map[string]int{"lanes": 2} }
+func (f fixed) Status(n int) any   { return map[string]int{"lanes": 2, "series": n} }
 
 func get(t *testing.T, url string) (int, string) {
 	t.Helper()
@@ -67,6 +67,25 @@ func TestReadinessNamesItsReasons(t *testing.T) {
 				t.Errorf("status: %d %s", code, body)
 			}
 		})
+	}
+}
+
+// Who asks often asks for no series. What is no number of series is answered with
+// what would be one.
+func TestStatusHasAsManySeriesAsAreWanted(t *testing.T) {
+	srv := httptest.NewServer(Handler(fixed{}, prometheus.NewRegistry(), false, zerolog.Nop()))
+	defer srv.Close()
+	for query, want := range map[string]int{"": MostSeries, "?": MostSeries, "?other=1": MostSeries, "?series=0": 0, "?series=7": 7, "?series=100": 100} {
+		var got struct{ Series int }
+		code, body := get(t, srv.URL+"/status"+query)
+		if err := json.Unmarshal([]byte(body), &got); err != nil || code != 200 || got.Series != want {
+			t.Errorf("%q: %d %s %v, want %d series", query, code, body, err, want)
+		}
+	}
+	for _, query := range []string{"series=", "series=-1", "series=101", "series=none", "series=1&series=2", "series=9999999999999999999", "series=%zz", "series=1;2"} {
+		if code, body := get(t, srv.URL+"/status?"+query); code != 400 || !strings.Contains(body, "series=0") && !strings.Contains(body, "from 0 (none) to 100") {
+			t.Errorf("%q: %d %s", query, code, body)
+		}
 	}
 }
 
