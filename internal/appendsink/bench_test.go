@@ -25,6 +25,8 @@ type lengths struct {
 	appends int
 }
 
+func newLengths() *lengths { return &lengths{objects: map[string]object.Appended{}} }
+
 func (s *lengths) Append(_ context.Context, key string, position int64, body object.Body, _ *object.Create) (object.Appended, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -51,20 +53,19 @@ func (s *lengths) List(context.Context, string, func(object.Entry) error) error 
 // line is a running Set, events for it, and how many were confirmed.
 type line struct {
 	set       *Set
-	store     *lengths
 	specs     []*Spec
 	event     event.Event
 	confirmed atomic.Int64
 	settled   chan struct{}
 }
 
-// newLine takes events of size bytes, one after the other over the series, and sends
-// batches of as many as batch.
-func newLine(t testing.TB, series, size, batch int, codec event.Codec) *line {
-	l := &line{store: &lengths{objects: map[string]object.Appended{}}, settled: make(chan struct{}, 1)}
+// newLine takes events of size bytes and sends batches of as many as batch to the
+// store, as many at once.
+func newLine(t testing.TB, series, size, batch int, codec event.Codec, st store, atOnce int64) *line {
+	l := &line{settled: make(chan struct{}, 1)}
 	dead := &Spec{Series: "dead"}
 	l.set = NewSet(Options{Archive: "a", Source: "S", Lane: "0", Prefix: "p/", Stream: event.StreamID{Name: "S", Created: created},
-		Store: l.store, Budget: NewBudget(256 << 20), Appends: semaphore.NewWeighted(32), Dead: func(int) *Spec { return dead },
+		Store: st, Budget: NewBudget(256 << 20), Appends: semaphore.NewWeighted(atOnce), Dead: func(int) *Spec { return dead },
 		Confirm: func(slots []uint64) {
 			l.confirmed.Add(int64(len(slots)))
 			select {
@@ -91,18 +92,27 @@ func newLine(t testing.TB, series, size, batch int, codec event.Codec) *line {
 	return l
 }
 
+// add adds events, one after the other over the series.
 func (l *line) add(t testing.TB, n int) {
 	for range n {
-		l.event.Sequence++
-		l.event.Time = l.event.Time.Add(time.Microsecond)
-		if err := l.set.Add(context.Background(), l.specs[int(l.event.Sequence)%len(l.specs)], &l.event, l.event.Sequence); err != nil {
-			t.Fatal(err)
-		}
+		l.put(t, int(l.event.Sequence+1)%len(l.specs))
 	}
 }
 
-func (l *line) wait() {
-	for l.confirmed.Load() < int64(l.event.Sequence) {
+// put adds an event to one of the series.
+func (l *line) put(t testing.TB, series int) {
+	l.event.Sequence++
+	l.event.Time = l.event.Time.Add(time.Microsecond)
+	if err := l.set.Add(context.Background(), l.specs[series], &l.event, l.event.Sequence); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wait waits until all is confirmed.
+func (l *line) wait() { l.waitFor(int64(l.event.Sequence)) }
+
+func (l *line) waitFor(confirmed int64) {
+	for l.confirmed.Load() < confirmed {
 		<-l.settled
 	}
 }
@@ -115,7 +125,7 @@ func BenchmarkArchive(b *testing.B) {
 		{16, 1024, 4000, event.Plain}, {16, 1024, 4000, event.Gzip}, {16, 128, 10_000, event.Plain}, {10_000, 1024, 20, event.Plain},
 	} {
 		b.Run(fmt.Sprintf("%d_series/%d_bytes/%v", c.series, c.size, c.codec), func(b *testing.B) {
-			l := newLine(b, c.series, c.size, c.batch, c.codec)
+			l := newLine(b, c.series, c.size, c.batch, c.codec, newLengths(), 32)
 			round := c.series * c.batch
 			b.ReportAllocs()
 			b.SetBytes(int64(len(l.event.Data)))
@@ -143,13 +153,14 @@ func TestAllocationsPerAppend(t *testing.T) {
 	const series, most = 8, 110
 	for _, codec := range []event.Codec{event.Plain, event.Gzip, event.Zstd} {
 		for _, batch := range []int{50, 500} {
-			l := newLine(t, series, 300, batch, codec)
+			store := newLengths()
+			l := newLine(t, series, 300, batch, codec, store, 32)
 			got := testing.AllocsPerRun(5, func() {
 				l.add(t, series*batch)
 				l.wait()
 			}) / series
-			if l.store.appends != 6*series {
-				t.Errorf("%v: %d appends, want %d", codec, l.store.appends, 6*series)
+			if store.appends != 6*series {
+				t.Errorf("%v: %d appends, want %d", codec, store.appends, 6*series)
 			}
 			if got > most {
 				t.Errorf("%v: %.0f allocations for an append of %d events, at most %d are right", codec, got, batch, most)
