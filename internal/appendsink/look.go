@@ -70,14 +70,20 @@ func (s *series) locate(ctx context.Context, b *batch) error {
 		if b == nil {
 			return nil
 		}
-		keys = []string{event.Key(t.opt.Prefix, s.name, 1, b.spec.ext())}
+		// Nothing is known of the series by anybody. Whether its first segment was begun
+		// since it was listed, the append says: it is refused then, and what refused it
+		// is read from its start. To ask before would only leave others more time.
+		if s.tail, err = t.newTail(s.name, event.Key(t.opt.Prefix, s.name, 1, b.spec.ext())); err == nil {
+			s.tail.anchor()
+		}
+		return err
 	}
 	found, err := s.enter(ctx, keys)
 	if err == nil && found {
 		err = s.enterLower(ctx, keys, nil)
 	}
 	if err == nil && !found {
-		// Nothing is known of the series by anybody.
+		// Nothing is known of the series by anybody but that it was begun.
 		if s.tail, err = t.newTail(s.name, keys[0]); err == nil {
 			s.tail.anchor()
 		}

@@ -2,12 +2,15 @@ package appendsink
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"ossuary/internal/event"
 	"ossuary/internal/ledger"
+	"ossuary/internal/object"
+	"ossuary/internal/object/objecttest"
 )
 
 // Bytes in an object that has a segment's name, but no frame, say nothing of where
@@ -109,6 +112,79 @@ func TestSealBehindChangedBytes(t *testing.T) {
 			}
 			if got, want := w.sequences(), numbers(9, 12); got != want {
 				t.Errorf("%v: the series holds %s, want %s", codec, got, want)
+			}
+		})
+	}
+}
+
+// asked notes which requests find out about a series, and does something behind the
+// first listing.
+type asked struct {
+	*objecttest.Store
+	ops    []string
+	behind func()
+}
+
+func (a *asked) List(ctx context.Context, prefix string, fn func(object.Entry) error) error {
+	a.ops = append(a.ops, "list")
+	err := a.Store.List(ctx, prefix, fn)
+	if f := a.behind; f != nil {
+		a.behind = nil
+		f()
+	}
+	return err
+}
+
+func (a *asked) Head(ctx context.Context, key string) (object.Info, error) {
+	a.ops = append(a.ops, "head")
+	return a.Store.Head(ctx, key)
+}
+
+// The first event of a series costs a listing besides its append. Who begins the
+// series behind that listing is found by the append: it is refused, and what stands
+// there is read from its start, and not written again.
+func TestFirstEventOfASeries(t *testing.T) {
+	for _, begun := range []int{0, 3, 8} {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t, 8, 1)
+			st := &asked{Store: w.store}
+			l := w.lane()
+			set := l.newSet()
+			set.opt.Store, set.opt.Ledger = st, nil
+			set.loaded = true
+			if begun > 0 {
+				st.behind = func() {
+					other := w.lane().newSet()
+					other.opt.Ledger, other.loaded = nil, true
+					ctx, cancel := context.WithCancel(t.Context())
+					ran := make(chan error, 1)
+					go func() { ran <- other.Run(ctx) }()
+					add(t, w.lane(), other, ctx, 1, begun)
+					if err := other.Drain(ctx); err != nil {
+						t.Error(err)
+					}
+					cancel()
+					<-ran
+				}
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			ran := make(chan error, 1)
+			go func() { ran <- set.Run(ctx) }()
+			add(t, l, set, ctx, 1, 8)
+			if err := set.Drain(ctx); err != nil {
+				t.Error(err)
+			}
+			cancel()
+			<-ran
+			if got, want := w.sequences(), numbers(1, 8); got != want {
+				t.Errorf("%d begun: the series holds %s, want %s", begun, got, want)
+			}
+			want := "list"
+			if begun > 0 {
+				want = "list head" // behind the refusal
+			}
+			if got := strings.Join(st.ops, " "); got != want {
+				t.Errorf("%d begun: %s, want %s", begun, got, want)
 			}
 		})
 	}

@@ -10,7 +10,6 @@ const (
 	eventOverhead = 32       // bytes of a batch for an event, besides its line
 	maxRawEvents  = 10 << 10 // of a raw frame, whose header lists their sequences
 	earlyBatches  = 16       // that each lane sends before their time when memory is short
-	freshLooks    = 3        // heads of a first segment that is not there yet
 	againLooks    = 4        // heads and reads where a series that was forgotten is found again
 	sweepEvery    = 5 * time.Second
 	floorEvery    = time.Second // see package intake
@@ -310,9 +309,8 @@ func (m *machine) begin(s *series) {
 	var takes time.Duration
 	if !s.known {
 		p.lists++
-		p.looks += freshLooks
 		if s.before {
-			p.looks += againLooks - freshLooks
+			p.looks += againLooks
 			p.lists++ // for the first append to the segment behind the seal
 		}
 		takes += time.Duration(p.lists+p.looks) * m.c.request

@@ -77,7 +77,7 @@ func plantedBugs() []planted {
 
 		{bugSealInLedger, "a segment is closed in the ledger only", "two writers", invAgree, ""},
 		{bugIgnoreNext, "the next segment has the codec of one's own layout, whatever the seal names", "codec changes, roll", invAgree, ""},
-		{bugCarrySeal, "a refused seal is sent to the segment that the series has gone on in", "two writers", invAgree, ""},
+		{bugCarrySeal, "a refused seal is sent to the segment that the series has gone on in", "two writers", invBreak, ""},
 		{bugCheckpointSeal, "a checkpoint between the seal and the move to the next segment", "ledger", invConfirmed, ""},
 
 		{bugDropBySequence, "an event is dropped for its sequence alone", "rewound", invConfirmed, ""},
@@ -97,7 +97,7 @@ func plantedBugs() []planted {
 		{bugNoRescan, "a segment is broken off without reading it from its start", "reads cut", invTwice, ""},
 		{bugNoCRC, "what was read need not have the object's length and CRC-64", "object cut", invConfirmed, ""},
 		{bugFollowsUnproven, "a seal at the object's end is followed although the CRC-64 does not agree", "open segment deleted", invAgree, ""},
-		{bugFollowsInside, "a seal that bytes stand behind is followed without reading its segment from the start", "codec changes, bytes change", invTwice, ""},
+		{bugFollowsInside, "a seal that bytes stand behind is followed without reading its segment from the start", "codec changes, bytes change", invConfirmed, ""},
 		{bugBreakAtValid, "a break is put at the valid length, not at the observed one", "bytes change, doubt, roll", invLive, ""},
 		{bugNoBreakAdvance, "the first frame behind a break does not follow on it", "foreign bytes", invAgree, ""},
 		{bugGoneInPlace, "a deleted segment is broken off without looking where the series is now", "open segment deleted", invAgree, ""},

@@ -39,10 +39,15 @@ func (a *at) locate() {
 		return
 	}
 	keys := a.keys(0)
-	if len(keys) == 0 || a.bug == bugStartAtOne {
-		if k.batch == 0 {
-			return
-		}
+	if len(keys) == 0 && k.batch == 0 {
+		return
+	}
+	if len(keys) == 0 && a.bug != bugStartAtOne {
+		// Nobody knows anything of it; the append says whether that is still so.
+		a.begin(keyOf(a.n, 1, a.firstExt()))
+		return
+	}
+	if a.bug == bugStartAtOne {
 		keys = []uint8{keyOf(a.n, 1, a.firstExt())}
 	}
 	a.meets(metListed)
@@ -53,11 +58,7 @@ func (a *at) locate() {
 		return
 	}
 	if !found {
-		t := tail{key: keys[0], node: 1, complete: 1}
-		t.chain.seg = segOf(t.key)
-		t.chain.anchored = 1
-		t.proven = t.chain
-		a.set(t)
+		a.begin(keys[0])
 	}
 	if found && a.bug != bugEntersAhead && a.enterLower(keys, nil) != fine {
 		a.endEpoch(newerLife)
@@ -69,6 +70,15 @@ func (a *at) locate() {
 		a.k.within = beginning
 	}
 	a.goForward("lists the segments, and enters " + keyName(t.key))
+}
+
+// begin makes the tail of a series that nothing is known of.
+func (a *at) begin(key uint8) {
+	t := tail{key: key, node: 1, complete: 1}
+	t.chain.seg = segOf(t.key)
+	t.chain.anchored = 1
+	t.proven = t.chain
+	a.set(t)
 }
 
 // enterLower is series.enterLower.
