@@ -4,19 +4,22 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"hash/crc32"
 	"time"
 )
 
-// FrameWriter makes frames. It keeps its buffer between frames, so one per append
+// FrameWriter makes frames. It keeps its buffers between frames, so one per append
 // worker is enough; it must not be used concurrently. Equal input gives equal bytes,
 // whatever was written before.
 type FrameWriter struct {
 	level int
 	body  bytes.Buffer // compressed body of the frame at work
+
+	header []byte    // of the frame at work
+	sum    hash.Hash // SHA-256
 }
 
 // NewFrameWriter makes a writer that compresses at level: 1 (fast) to 9 (small),
@@ -112,40 +115,25 @@ func (w *FrameWriter) frame(dst []byte, c Codec, content *Content, position int6
 	if what := n.wrong(position, &what.lines); what != "" {
 		return dst, Hash{}, errors.New("cannot write frame: " + what)
 	}
-	js, err := marshal(&n)
+	const before = `{"content":`
+	header, err := appendContent(append(w.header[:0], before...), &n)
 	if err != nil {
 		return dst, Hash{}, fmt.Errorf("cannot write frame: %w", err)
 	}
-	hash := Hash(sha256.Sum256(js))
-	place, err := marshal(&Place{
+	hash := Hash(sha256.Sum256(header[len(before):]))
+	header, err = appendPlace(append(header, `,"place":`...), &Place{
 		Position: position, Length: int64(what.size), Trailer: int64(trailer), Codec: c, Content: hash,
 	})
 	if err != nil {
 		return dst, Hash{}, fmt.Errorf("cannot write frame: %w", err)
 	}
-	header := make([]byte, 0, len(js)+len(place)+32)
-	header = append(header, `{"content":`...)
-	header = append(header, js...)
-	header = append(header, `,"place":`...)
-	header = append(header, place...)
 	header = append(header, '}')
+	w.header = header
 	if len(header) > maxHeader {
 		return dst, Hash{}, ErrHeaderTooLarge
 	}
 	dst = appendBlock(dst, c, blockHeader, header)
 	return append(dst, what.stored...), hash, nil
-}
-
-// marshal is compact JSON without HTML escapes. Text that is not UTF-8 would be
-// altered, which n.wrong refuses.
-func marshal(v any) ([]byte, error) {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return nil, err
-	}
-	return bytes.TrimSuffix(b.Bytes(), []byte{'\n'}), nil
 }
 
 // compressed is a body as it is to be stored, and what its header says of it.
@@ -194,7 +182,11 @@ func (w *FrameWriter) compress(c Codec, body [][]byte) (out compressed, err erro
 		}
 		defer func() { z.giveBack(c, w.level, err != nil) }()
 	}
-	sum := sha256.New()
+	if w.sum == nil {
+		w.sum = sha256.New()
+	}
+	sum := w.sum
+	sum.Reset()
 	crc := uint32(0)
 	for _, p := range body {
 		for len(p) > 0 {
