@@ -33,8 +33,8 @@ type Estimate struct {
 	Rolled  string  `json:"rolled_by"` // size, age, idle, frames; "" if nothing ends a segment
 	Stored  float64 `json:"stored_bytes_per_day"`
 	// Writes are billed as PUT at OSS: appends, a seal for each object, a listing for
-	// each series that is begun. Reads are billed as GET. The control log comes once
-	// per source.
+	// each series that is begun. Reads are billed as GET; ordinary work makes none. The
+	// control log comes once per source.
 	Writes  float64 `json:"put_requests_per_day"`
 	Reads   float64 `json:"get_requests_per_day"`
 	Control float64 `json:"control_log_requests_per_day"`
@@ -45,8 +45,6 @@ const (
 	// frameBytes is about what a frame's header and its compressed form take beside the lines.
 	frameBytes = 800
 	sealBytes  = 700
-	// headsPerSeries is how often the first segment of a new series is asked for.
-	headsPerSeries = 3
 	// framesPerSegment is where appendsink ends a segment of very small frames.
 	framesPerSegment = 1 << 18
 	// controlEvery is about how often a source with traffic writes its control log.
@@ -154,7 +152,6 @@ func estimate(t timing, line int, series float64, tr Traffic) *Estimate {
 	}
 	e.Stored += seals * sealBytes
 	e.Writes = e.Appends + seals + lists
-	e.Reads = headsPerSeries * e.Series
 	e.Control = day / max(controlEvery, 1/tr.Rate)
 	return e
 }
