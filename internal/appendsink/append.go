@@ -36,7 +36,7 @@ var maxFrames = 1 << 18
 // commit brings every event of b into the series, or finds it there. With an
 // empty b it only seals, for the reason why.
 func (s *series) commit(ctx context.Context, b *batch, why string) error {
-	tries := newPatience()
+	var tries *patience // made when it is needed, which is seldom
 	for {
 		// One of the slots for requests in flight; not while waiting, so that a
 		// series in trouble takes nobody's turn.
@@ -53,6 +53,9 @@ func (s *series) commit(ctx context.Context, b *batch, why string) error {
 			// What was sent may have been applied, or may be yet: look before
 			// anything is sent again.
 			s.inDoubt = true
+			if tries == nil {
+				tries = newPatience()
+			}
 			if err := s.wait(ctx, st, tries); err != nil {
 				return err
 			}

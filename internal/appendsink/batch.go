@@ -78,6 +78,10 @@ func (b *batch) push(e *event.Event, slot uint64) {
 			b.seqBytes += 7
 		}
 	}
+	if b.seqs == nil { // not from one on: that would be three more times to make room
+		const few = 4
+		b.ends, b.seqs, b.times, b.slots = make([]int, 0, few), make([]uint64, 0, few), make([]int64, 0, few), make([]uint64, 0, few)
+	}
 	b.ends = append(b.ends, b.body.size)
 	b.seqs = append(b.seqs, e.Sequence)
 	b.times = append(b.times, e.Time.UnixNano())

@@ -150,7 +150,7 @@ func TestAllocationsPerAppend(t *testing.T) {
 	if raced {
 		t.Skip("under the race detector pools forget at random")
 	}
-	const series, most = 8, 110
+	const series, most = 8, 85
 	for _, codec := range []event.Codec{event.Plain, event.Gzip, event.Zstd} {
 		for _, batch := range []int{50, 500} {
 			store := newLengths()
