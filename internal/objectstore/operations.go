@@ -56,7 +56,9 @@ func (c *Client) Append(ctx context.Context, key string, position int64, body ob
 		options = append(options, headers(at)...)
 		a.needs = needs(at)
 	}
-	err := c.post(ctx, key, position, r, options)
+	// DoAppendObject, since AppendObject hides the position that was committed
+	// whenever it also has an error.
+	_, err := c.bucket.DoAppendObject(&oss.AppendObjectRequest{ObjectKey: key, Reader: r, Position: position}, options)
 	if err != nil {
 		return object.Appended{}, c.fail("append", key, position, a, err)
 	}
@@ -74,30 +76,6 @@ func (c *Client) Append(ctx context.Context, key string, position int64, body ob
 		return object.Appended{}, c.fail("append", key, position, a, fmt.Errorf("200 without a checksum: %q", a.header.Get(headerCRC)))
 	}
 	return object.Appended{Next: next, CRC64: crc, RequestID: a.header.Get(oss.HTTPHeaderOssRequestID)}, nil
-}
-
-// post sends an append. The first of options is the context.
-func (c *Client) post(ctx context.Context, key string, position int64, body io.Reader, options []oss.Option) error {
-	if len(options) > 1 {
-		// DoAppendObject, since AppendObject hides the position that was committed
-		// whenever it also has an error.
-		_, err := c.bucket.DoAppendObject(&oss.AppendObjectRequest{ObjectKey: key, Reader: body, Position: position}, options)
-		return err
-	}
-	// What DoAppendObject does where nothing is set, as is usual. It asks the options
-	// for each thing that they might say, with a map for every question.
-	typ := oss.TypeByExtension(key)
-	if typ == "" {
-		typ = "application/octet-stream"
-	}
-	resp, err := c.bucket.Client.Conn.DoWithContext(ctx, http.MethodPost, c.opt.Bucket, key,
-		map[string]any{"append": nil, "position": strconv.FormatInt(position, 10)},
-		map[string]string{oss.HTTPHeaderContentType: typ}, body, 0, nil)
-	if err != nil {
-		return err
-	}
-	resp.Body.Close() // as there: what it says no more changes what was answered
-	return nil
 }
 
 func noKey(op string) error {
