@@ -388,7 +388,8 @@ func (l *Lane) begin(st control.State, s jetstream.Stream, p *plan, number uint6
 		}
 	}
 	sink, err := l.opt.NewSink(SinkOptions{Stream: st.Stream, Epoch: number,
-		Confirm: e.tracker.Confirm, Forget: e.tracker.Forget, DeadLetter: e.tracker.DeadLetter})
+		Confirm: e.tracker.Confirm, Forget: e.tracker.Forget, DeadLetter: e.tracker.DeadLetter,
+		Pressed: func() bool { return e.tracker.pressed(l.opt.MaxAckPending) }})
 	if err != nil {
 		return nil, fmt.Errorf("making the sink: %w", err)
 	}

@@ -323,6 +323,14 @@ func (t *tracker) owed() uint64 {
 	return t.next - 1 - t.acked
 }
 
+// pressed reports whether half of what may be open is: of the messages that the
+// server delivers without an acknowledgement, or of the window.
+func (t *tracker) pressed(maxAckPending int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return int(t.next-1-t.acked) > maxAckPending/2 || int(t.next-t.low) > t.limit/2
+}
+
 func signal(c chan struct{}) {
 	select {
 	case c <- struct{}{}:

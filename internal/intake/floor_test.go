@@ -195,6 +195,39 @@ func TestTrackerRunsAheadOnLimitsOnly(t *testing.T) {
 	}
 }
 
+// Half of what the server delivers without an acknowledgement presses, and half of the
+// window where messages are acknowledged past those that wait.
+func TestTrackerIsPressed(t *testing.T) {
+	tr := newTracker(ackFreely, 30, checkpoint{})
+	add := func(n int) {
+		for range n {
+			tr.add(slot{sequence: tr.next, reply: "r"})
+		}
+	}
+	want := func(want bool) {
+		t.Helper()
+		if got := tr.pressed(10); got != want {
+			t.Errorf("pressed: %v with %d open and %d owed", got, tr.open(), tr.owed())
+		}
+	}
+	add(5)
+	want(false)
+	add(1)
+	want(true)
+	tr.Confirm([]uint64{1})
+	want(false)
+	add(9)
+	tr.Confirm([]uint64{15})
+	now := time.Now()
+	tr.runAhead(now, time.Second)
+	want(true)
+	tr.runAhead(now.Add(2*time.Second), time.Second)
+	want(false) // all are acknowledged, and 14 open
+	add(2)
+	tr.Confirm([]uint64{16, 17})
+	want(true)
+}
+
 func BenchmarkTracker(b *testing.B) {
 	tr := newTracker(ackFreely, 1<<16, checkpoint{})
 	batch := make([]uint64, 0, 256)

@@ -42,6 +42,9 @@ type SinkOptions struct {
 	Confirm    func(slots []uint64) // these events are archived
 	Forget     func(slot uint64)    // this one is not, and will not be in this epoch
 	DeadLetter func(slot uint64)    // this one went to the dead letters; before Confirm
+	// Pressed says that half of the events are open that may be: without the oldest
+	// confirmed, no more will come soon.
+	Pressed func() bool
 }
 
 // reused is implemented by the error with which a sink says that a series holds

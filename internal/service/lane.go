@@ -81,7 +81,7 @@ func (s *Service) newLane(source *config.Source, layout router.Layout, name stri
 			Budget: s.budget, Appends: appends, OpenSeries: s.cfg.Limits.OpenSeries,
 			Dead:      sp.dead,
 			RouteRoll: func(route string) appendsink.Roll { return sp.timing(route).roll },
-			Confirm:   o.Confirm, Forget: o.Forget,
+			Confirm:   o.Confirm, Forget: o.Forget, Pressed: o.Pressed,
 			Floor:   func() uint64 { return l.intake.Status().Floor },
 			Metrics: l.sinkMetrics, Tracer: tracer, Log: log.With().Uint64("epoch", o.Epoch).Logger(),
 		})
