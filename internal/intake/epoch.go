@@ -367,7 +367,7 @@ func (l *Lane) rival(ctx context.Context, owner string) error {
 // begin puts together what the epoch needs to consume.
 func (l *Lane) begin(st control.State, s jetstream.Stream, p *plan, number uint64, point checkpoint) (*epoch, error) {
 	mode := ackingOf(s.CachedInfo().Config.Retention)
-	window := max(windowFactor*l.opt.MaxAckPending, minWindow)
+	window := max(min(windowFactor*l.opt.MaxAckPending, mostWindow), 2*l.opt.MaxAckPending, minWindow)
 	if l.opt.window > 0 {
 		window = l.opt.window
 	}
