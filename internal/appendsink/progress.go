@@ -72,21 +72,28 @@ func (t *Set) Progress(most int) ([]Progress, int) {
 	now := time.Now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	out := make([]Progress, 0, len(t.series))
+	first := func(a, b *Progress) int {
+		return cmp.Or(cmp.Compare(b.Held, a.Held), b.Written.Compare(a.Written), cmp.Compare(a.Series, b.Series))
+	}
+	// Only the first are kept in order: there may be many, and the sinks wait for this.
+	out := make([]Progress, 0, min(most, len(t.series))+1)
 	for _, s := range t.series {
-		p := s.seen.Progress
-		p.Series, p.Waiting = s.name, s.waiting
-		p.Rate = decayed(s.seen.rate, now.Sub(p.Written))
+		p := &s.seen.Progress
+		p.Series, p.Held = s.name, ""
 		if s.hold != nil {
 			p.Held = s.hold.Reason
 		}
-		if p.Route == "" && s.spec != nil {
-			p.Route = s.spec.Route
+		if len(out) == most && (most == 0 || first(p, &out[most-1]) > 0) {
+			continue
 		}
-		out = append(out, p)
+		i, _ := slices.BinarySearchFunc(out, p, func(a Progress, b *Progress) int { return first(&a, b) })
+		out = slices.Insert(out, i, *p)
+		q := &out[i]
+		q.Waiting, q.Rate = s.waiting, decayed(s.seen.rate, now.Sub(p.Written))
+		if q.Route == "" && s.spec != nil {
+			q.Route = s.spec.Route
+		}
+		out = out[:min(most, len(out))]
 	}
-	slices.SortFunc(out, func(a, b Progress) int {
-		return cmp.Or(cmp.Compare(b.Held, a.Held), b.Written.Compare(a.Written), cmp.Compare(a.Series, b.Series))
-	})
-	return out[:min(most, len(out))], len(t.series)
+	return out, len(t.series)
 }

@@ -71,7 +71,7 @@ type Set struct {
 type series struct {
 	set  *Set
 	name string
-	log  zerolog.Logger
+	log  seriesLog
 
 	// guarded by set.mu
 	spec     *Spec // of the newest event
@@ -344,7 +344,7 @@ func (t *Set) open(spec *Spec) *series {
 func (t *Set) openKnown(name string) *series {
 	s := t.series[name]
 	if s == nil {
-		s = &series{set: t, name: name, dueIndex: -1, log: t.log.With().Str("series", name).Logger()}
+		s = &series{set: t, name: name, dueIndex: -1, log: seriesLog{&t.log, name}}
 		s.lru = t.lru.PushFront(s)
 		t.series[name] = s
 		t.m.OpenSeries.Add(1)
