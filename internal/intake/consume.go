@@ -57,7 +57,7 @@ func (e *epoch) consume(ctx, stop context.Context, end context.CancelCauseFunc, 
 	})
 	reading.Go(func() { e.audit(ctx, end, cons) })
 
-	pulls, err := newPuller(l.opt.JS, l.opt.Source, cons.CachedInfo().Name, l.opt.MaxAckPending,
+	pulls, err := newPuller(l.opt.JS, l.opt.Source, cons.CachedInfo().Name, l.opt.MaxAckPending, l.opt.PullBytes,
 		func(m *nats.Msg) { e.handle(ctx, end, m) },
 		func(reason string, err error) { end(ended(reason, fmt.Errorf("consuming: %w", err))) }, e.log)
 	if err != nil {

@@ -90,6 +90,7 @@ type Options struct {
 	NewSink func(SinkOptions) (Sink, error)
 
 	MaxAckPending int                 // default 20000
+	PullBytes     int                 // that one pull may bring; default 8 MiB, and room for any message in any case
 	LeaseTTL      time.Duration       // default 15 s
 	LeaseOff      bool                // several instances read the lane at once: safe, and work is done twice
 	Replace       bool                // stand by for an owner with other routes, rather than be refused
@@ -122,6 +123,9 @@ func HorizonAhead(lanes int) time.Duration {
 func (o Options) withDefaults() Options {
 	if o.MaxAckPending == 0 {
 		o.MaxAckPending = 20_000
+	}
+	if o.PullBytes == 0 {
+		o.PullBytes = pullBytes
 	}
 	if o.HorizonMin == 0 {
 		o.HorizonMin = HorizonMin
