@@ -5,12 +5,18 @@ import (
 	"sync"
 )
 
-// Budget is the memory that waiting events may take, over all lanes of a
-// process. A full budget blocks the intake, which stops the pulls; an empty one
-// admits any single event, so that no size of event can wedge it. The share that
-// held series keep for long does not count there.
+// Budget is the memory that events take on their way through a process, over all of
+// its lanes. Those that wait may take five eighths of it; from half of it on batches
+// go early. The rest is for what is not counted one by one: the state of open series,
+// messages that the client library has, frames that are being sent. Without it the
+// collector would have no room to work in, and would work all the time.
+//
+// A full budget blocks the intake, which stops the pulls; an empty one admits any
+// single event, so that no size of event can wedge it. The share that held series keep
+// for long does not count there.
 type Budget struct {
-	limit int64
+	limit int64 // of all
+	most  int64 // of what waits
 
 	mu     sync.Mutex
 	used   int64
@@ -23,7 +29,7 @@ type Budget struct {
 
 // NewBudget returns a budget of limit bytes.
 func NewBudget(limit int64) *Budget {
-	return &Budget{limit: limit, change: make(chan struct{})}
+	return &Budget{limit: limit, most: limit / 8 * 5, change: make(chan struct{})}
 }
 
 // Used returns the bytes taken and, of these, those of held series.
@@ -33,8 +39,8 @@ func (b *Budget) Used() (used, held int64) {
 	return b.used, b.held
 }
 
-// Limit returns the budget's size in bytes.
-func (b *Budget) Limit() int64 { return b.limit }
+// Limit returns how many bytes what waits may take.
+func (b *Budget) Limit() int64 { return b.most }
 
 // subscribe has wake called, without a lock of ours, whenever the budget is more
 // than half used and something about it changes.
@@ -85,7 +91,7 @@ func (b *Budget) acquire(ctx context.Context, n int64, giveUp func() bool) (bool
 			return false, nil
 		}
 		b.mu.Lock()
-		if b.used+n <= b.limit || (b.used == b.held && b.held <= b.limit/heldShare) {
+		if b.used+n <= b.most || (b.used == b.held && b.held <= b.limit/heldShare) {
 			b.used += n
 			wakes := b.pressedLocked()
 			b.mu.Unlock()

@@ -231,7 +231,7 @@ func TestHeldOverASealAtTheEnd(t *testing.T) {
 func TestNothingBehindAForgottenEvent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 12, 1)
-		w.budget = NewBudget(1 << 10)
+		w.budget = NewBudget(1640) // five events and no more than a few
 		l := w.lane()
 		set, ctx, stop := running(t, l)
 		var on atomic.Bool

@@ -152,6 +152,7 @@ type world struct {
 	confirmed   map[uint64]bool // by anybody
 
 	confirming func(slots []uint64) // may be nil: called first when slots are confirmed
+	pressed    func() bool          // may be nil
 }
 
 func newWorld(t testing.TB, events, series int) *world {
@@ -283,7 +284,7 @@ func (l *lane) newSet() *Set {
 	return NewSet(Options{Archive: "a", Source: "S", Lane: "0", Prefix: "p/", Stream: l.stream, Store: l.store, Ledger: l.ledger,
 		LedgerInterval: 20 * time.Millisecond, Budget: l.w.budget, Appends: semaphore.NewWeighted(4), OpenSeries: l.w.open,
 		Dead: func(int) *Spec { return dead }, RouteRoll: func(string) Roll { return l.spec("").Roll },
-		Confirm: l.confirm, Forget: func(uint64) {}, Floor: l.advance, Metrics: &l.w.m, Log: l.w.log})
+		Confirm: l.confirm, Forget: func(uint64) {}, Floor: l.advance, Pressed: l.w.pressed, Metrics: &l.w.m, Log: l.w.log})
 }
 
 func (l *lane) target(e *event.Event) *Spec {

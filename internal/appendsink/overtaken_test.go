@@ -165,7 +165,7 @@ func TestAheadIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 8, 1)
 		set := w.lane().newSet()
-		s := &series{set: set, name: "e/0", log: w.log}
+		s := &series{set: set, name: "e/0", log: seriesLog{log: &w.log}}
 		for i := range uint64(5) {
 			a := &ahead{first: i << 17, last: (i+1)<<17 - 1, times: map[uint64][2]int64{}}
 			for q := a.first; q <= a.last; q++ {

@@ -1,7 +1,6 @@
 package appendsink
 
 import (
-	"container/heap"
 	"container/list"
 	"context"
 	"fmt"
@@ -22,10 +21,12 @@ const (
 	// sweepEvery is how often idle series are looked for. Idleness is measured in
 	// minutes and hours.
 	sweepEvery = 5 * time.Second
-	// earlyBusy: a full budget has batches go early while fewer series than this are
+	// earlyBusy: under pressure batches go early while fewer series than this are
 	// at work. It is more than are appended to at once (limits.parallel_appends), so
 	// that there is always a next one.
 	earlyBusy = 128
+	// pressedEvery: after so many events it is asked whether the lane is pressed.
+	pressedEvery = 16
 )
 
 // Set is the sinks of one lane in one epoch: a series each, with its waiting
@@ -46,7 +47,8 @@ type Set struct {
 	lru      *list.List                  // of *series, most recently used first
 	known    map[string]ledger.TailEntry // from the ledger or evicted; not open
 	loaded   bool
-	timers   dueHeap
+	timers   timers // series whose first batch waits for its time
+	asked    uint   // events since the lane was asked whether it is pressed
 	ready    []*series
 	draining bool
 	pending  int               // batches queued or in flight
@@ -69,25 +71,27 @@ type Set struct {
 type series struct {
 	set  *Set
 	name string
-	log  zerolog.Logger
+	log  seriesLog
 
 	// guarded by set.mu
-	spec      *Spec // of the newest event
-	queue     []*batch
-	working   bool // a worker has it, or it stands in ready
-	heapIndex int  // in set.timers, -1 if not there
-	due       time.Time
-	lru       *list.Element
-	sealWhy   string // wanted: seal the segment if nothing is waiting
-	hold      *Hold
-	took0     int    // set.tookAny when the hold began
-	alone     bool   // the trouble is this series', not everybody's
-	forgot    bool   // events were forgotten: take none until the next epoch
-	waiting   int64  // bytes of the budget
-	b         *batch // in the worker's hand
-	newest    uint64 // sequence of the newest event
-	unsure    bool   // frames were compared since the tail was proven
-	seen      seen   // for people
+	spec     *Spec // of the newest event
+	queue    []*batch
+	working  bool      // a worker has it, or it stands in ready
+	dueIndex int       // in set.timers, -1 if not there
+	ageIndex int       // likewise
+	due      time.Time // of the first batch, while it stands in line
+	oldest   uint64    // its first slot, likewise
+	lru      *list.Element
+	sealWhy  string // wanted: seal the segment if nothing is waiting
+	hold     *Hold
+	took0    int    // set.tookAny when the hold began
+	alone    bool   // the trouble is this series', not everybody's
+	forgot   bool   // events were forgotten: take none until the next epoch
+	waiting  int64  // bytes of the budget
+	b        *batch // in the worker's hand
+	newest   uint64 // sequence of the newest event
+	unsure   bool   // frames were compared since the tail was proven
+	seen     seen   // for people
 
 	// owned by the worker
 	tail    *tail
@@ -340,7 +344,7 @@ func (t *Set) open(spec *Spec) *series {
 func (t *Set) openKnown(name string) *series {
 	s := t.series[name]
 	if s == nil {
-		s = &series{set: t, name: name, heapIndex: -1, log: t.log.With().Str("series", name).Logger()}
+		s = &series{set: t, name: name, dueIndex: -1, log: seriesLog{&t.log, name}}
 		s.lru = t.lru.PushFront(s)
 		t.series[name] = s
 		t.m.OpenSeries.Add(1)
@@ -376,8 +380,18 @@ func (t *Set) fill(s *series, spec *Spec, e *event.Event, slot uint64, encode fu
 	grown := b.memory() - b.cost
 	b.cost += grown
 	s.book(grown)
-	return t.schedule(s), nil
+	wake = t.schedule(s)
+	if t.asked++; t.asked >= pressedEvery {
+		t.asked = 0
+		wake = wake || t.narrow()
+	}
+	return wake, nil
 }
+
+// narrow reports whether the lane will soon get no more events, for those that it has
+// and that are not confirmed; t.mu is held. A held series' events stay, whatever else
+// is sent, so that others keep to their time then.
+func (t *Set) narrow() bool { return t.opt.Pressed != nil && t.holds == 0 && t.opt.Pressed() }
 
 // book changes what the series takes of the budget; t.mu is held.
 func (s *series) book(n int64) {
@@ -399,26 +413,25 @@ func (t *Set) schedule(s *series) bool {
 	if s.working || (len(s.queue) == 0 && s.sealWhy == "") {
 		return false
 	}
-	if s.heapIndex >= 0 && len(s.queue) == 1 && !s.queue[0].full && !t.draining {
+	if s.dueIndex >= 0 && len(s.queue) == 1 && !s.queue[0].full && !t.draining {
 		return false // the timer says when; a clock costs more than all else here
 	}
 	if s.ripe(time.Now(), t.draining) {
-		if s.heapIndex >= 0 {
-			heap.Remove(&t.timers, s.heapIndex)
-		}
 		t.begin(s)
 		return true
 	}
-	if s.heapIndex < 0 {
-		s.due = s.queue[0].due
-		heap.Push(&t.timers, s)
-		return s.heapIndex == 0
+	if s.dueIndex < 0 {
+		t.timers.add(s)
+		return s.dueIndex == 0
 	}
 	return false
 }
 
 // begin has a worker take the series; t.mu is held.
 func (t *Set) begin(s *series) {
+	if s.dueIndex >= 0 {
+		t.timers.remove(s)
+	}
 	s.working = true
 	t.busy++
 	t.ready = append(t.ready, s)
@@ -440,24 +453,20 @@ func (t *Set) due(now time.Time) (start []*series, next time.Time) {
 	if !t.loaded {
 		return nil, time.Time{}
 	}
-	// Over half the budget the oldest batches go before their time: as many as
-	// keep the line busy, so that the rest can still grow. Series in trouble keep
-	// no line busy.
-	early := max(0, earlyBusy-(t.busy-t.holds))
-	for len(t.timers) > 0 {
-		s := t.timers[0]
-		if !t.draining && now.Before(s.due) {
-			if !pressed || early == 0 {
-				break
-			}
-			early--
+	for !t.timers.empty() && (t.draining || !now.Before(t.timers.due[0].due)) {
+		t.begin(t.timers.due[0])
+	}
+	// Over half the budget, or with half of the events that may be unconfirmed, the
+	// oldest batches go before their time: as many as keep the line busy, so that the
+	// rest can still grow. Series in trouble keep no line busy.
+	if pressed || t.narrow() {
+		for !t.timers.empty() && t.busy-t.holds < earlyBusy {
+			t.begin(t.timers.age[0])
 		}
-		heap.Pop(&t.timers)
-		t.begin(s)
 	}
 	start, t.ready = t.ready, nil
-	if len(t.timers) > 0 {
-		next = t.timers[0].due
+	if !t.timers.empty() {
+		next = t.timers.due[0].due
 	}
 	return start, next
 }
@@ -479,7 +488,7 @@ func (t *Set) work(ctx context.Context, s *series) {
 		default:
 			s.working = false
 			t.busy--
-			wake := t.schedule(s)
+			wake := t.schedule(s) || !t.timers.empty() && t.narrow() // there is room for another
 			close(t.idle)
 			t.idle = make(chan struct{})
 			t.mu.Unlock()
@@ -561,8 +570,8 @@ func (t *Set) evict() bool {
 		}
 		if len(s.queue) > 0 {
 			s.queue[0].due = now
-			if s.heapIndex >= 0 {
-				heap.Remove(&t.timers, s.heapIndex)
+			if s.dueIndex >= 0 {
+				t.timers.remove(s)
 			}
 			t.schedule(s)
 			if flushed++; flushed == 16 {

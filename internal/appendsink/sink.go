@@ -124,6 +124,9 @@ type Options struct {
 	Confirm func(slots []uint64) // the events of these slots are in the archive; must not call back into the Set
 	Forget  func(slot uint64)    // the event was let go; the floor stays before it until the next epoch
 	Floor   func() uint64        // the lane's floor; nil: never take sealed series out of the ledger
+	// Pressed says that no more events will come before some are confirmed, soon;
+	// nil: they always will. Called with the Set's lock held.
+	Pressed func() bool
 
 	Metrics *Metrics // nil: not counted
 	Tracer  Tracer   // nil: batches are not traced

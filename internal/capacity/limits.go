@@ -74,8 +74,8 @@ func (w *world) checks(d *derived) []Check {
 		"raise ledger.interval where series are written more often than that, lengthen flush.linger, or give groups of streams an archive.name of their own, and with it a ledger")
 	add("JetStream requests", d.api, lim.API, "requests/s", fromMeasured, "raise intake.audit, or use fewer lanes")
 	add("events of one lane", d.lane, lim.Lane, "events/s", fromMeasured, "use more lanes; a single value of {n} cannot be split")
-	add("events of one lane that wait for their acknowledgement", d.unacknowledged, float64(c.Limits.MaxAckPending), "events",
-		fromSettings+": limits.max_ack_pending", "raise limits.max_ack_pending, or use more lanes")
+	add("events of one lane that wait for their acknowledgement", d.unacknowledged, float64(c.Limits.MaxAckPending)/2, "events",
+		fromSettings+": half of limits.max_ack_pending, from where on batches go before their time", "raise limits.max_ack_pending, or use more lanes")
 	add("events of one series", d.series, d.seriesLimit, "events/s", "one append in flight: events of a full batch / its append time",
 		"raise flush.size and flush.events, or put {{lane}} or another value into the series' name")
 	add("appends at once in an instance", d.inFlight, slotsBusy*float64(c.Limits.ParallelAppends), "appends", fromSettings+": 0.8 of limits.parallel_appends, from where on they queue", "raise limits.parallel_appends, or add instances")

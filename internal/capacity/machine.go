@@ -148,7 +148,7 @@ func (m *machine) unblock() {
 }
 
 func (m *machine) take(a arrival) bool {
-	if m.used > 0 && m.used+a.need > m.limit {
+	if m.used > 0 && m.used+a.need > m.limit/8*5 {
 		m.pressed()
 		return false
 	}

@@ -24,8 +24,8 @@ const (
 	seriesMemory   = 2 << 10   // of an open series
 	deleteRequests = 3.0       // besides the write: to drop the marker of a deleted key
 	peakWindow     = 10        // minutes over which a peak is averaged
-	processMemory1 = 192 << 20 // a process takes 4 × limits.memory and this,
-	processMemory2 = 512 << 20 // or 2 × limits.memory and this, whichever is less
+	processMemory  = 100 << 20 // beside limits.memory, with one lane and as many open series as that
+	processSeries  = 10_000
 	minute10       = 60 * peakWindow
 )
 
@@ -143,7 +143,7 @@ func (w *world) derive(m *machine, r *Report) *derived {
 	d.memory = float64(m.count.mostUsed) / w.part()
 	mem := float64(cfg.Limits.Memory)
 	open := float64(m.count.mostOpen*w.thin) * perInstance
-	d.ram = min(4*mem+processMemory1, 2*mem+processMemory2) + perInstance*(pullMemory+laneMemory) + open*seriesMemory
+	d.ram = mem + processMemory + (perInstance-1)*(pullMemory+laneMemory) + max(open-processSeries, 0)*seriesMemory
 	d.cores = (peak*l.CPUEvent.Seconds() + requests*g*l.CPUAppend.Seconds()) / float64(l.Instances)
 	return d
 }

@@ -27,7 +27,7 @@ func TestReloadKeepsWhatARunningProcessHas(t *testing.T) {
 		{"a stream to make", strings.Replace(head+source, "stream: S", "stream: S\n    create: {subjects: a.>}", 1) + "nats: {token: hunter2}\n", []string{"sources[0].create"}, nil},
 		{"the archive", strings.Replace(head, "name: a", "name: b", 1) + source + "nats: {token: hunter2}\n", []string{"archive.name"}, []string{"archive.name"}},
 		{"process", head + source + "nats: {token: hunter2}\nhttp: {listen: \":1\"}\nlimits: {memory: 1GiB, open_series: 7}\n",
-			[]string{"limits.memory", "limits.open_series", "http.listen"}, []string{"limits.memory", "http.listen"}},
+			[]string{"limits.memory", "limits.open_series", "limits.max_ack_pending", "http.listen"}, []string{"limits.memory", "http.listen"}},
 	} {
 		next := parse(tc.yaml)
 		if got := Changed(before, next); !slices.Equal(got, tc.changed) {

@@ -208,7 +208,7 @@ type Limits struct {
 	Memory          int64 `yaml:"memory" unit:"bytes"`    // of events that wait for their append
 	OpenSeries      int   `yaml:"open_series"`            // in memory; the least recently used is flushed and forgotten beyond
 	ParallelAppends int   `yaml:"parallel_appends"`       // of all series
-	MaxAckPending   int   `yaml:"max_ack_pending"`        // of each lane's consumer
+	MaxAckPending   int   `yaml:"max_ack_pending"`        // of each lane's consumer; 0: one per KiB of memory, but 100,000 to 1,000,000
 	MaxEvent        int   `yaml:"max_event" unit:"bytes"` // larger payloads go to the dead letters; 0: what the server takes
 }
 

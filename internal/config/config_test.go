@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -198,6 +199,38 @@ func TestWarnings(t *testing.T) {
 	}
 	if !strings.Contains(all, "limits.max_ack_pending: 1000 events may wait") || !strings.Contains(all, "lease.disabled") {
 		t.Error(all)
+	}
+}
+
+// Unless it is set, what may be unacknowledged follows from the memory that it waits in.
+func TestMaxAckPendingByMemory(t *testing.T) {
+	for limits, want := range map[string]int{
+		"{}":                                   256 << 10,
+		"{memory: 1MiB}":                       100_000,
+		"{memory: 512MiB}":                     512 << 10,
+		"{memory: 64GiB}":                      1_000_000,
+		"{max_ack_pending: 0}":                 256 << 10,
+		"{max_ack_pending: 30000}":             30_000,
+		"{memory: 1GiB, max_ack_pending: 5e6}": 0,
+		"{max_ack_pending: 5000000}":           5_000_000,
+	} {
+		c, err := Parse("f.yaml", []byte(head+source+"defaults: {flush: {size: 64KiB}}\nlimits: "+limits+"\n"), env(nil))
+		if want == 0 {
+			if err == nil {
+				t.Errorf("%s was taken", limits)
+			}
+			continue
+		}
+		if err != nil || c.Limits.MaxAckPending != want {
+			t.Errorf("%s: %+v %v, want %d", limits, c, err, want)
+			continue
+		}
+		if printed := string(c.Print()); !strings.Contains(printed, fmt.Sprintf("max_ack_pending: %d\n", want)) {
+			t.Errorf("%s is printed as\n%s", limits, printed)
+		}
+	}
+	if _, err := Parse("f.yaml", []byte(head+source+"limits: {max_ack_pending: -1}\n"), env(nil)); err == nil {
+		t.Error("-1 was taken")
 	}
 }
 

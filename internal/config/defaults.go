@@ -28,9 +28,14 @@ const (
 	// Roll by age is off: it makes small objects, and time in the name does it better.
 	rollAge = 0
 
-	// The consumer may run this far ahead of the acknowledged floor. With linger
-	// of a second and appends of a tenth it allows some 90,000 events a second.
-	maxAckPending = 100_000
+	// The consumer may run this far ahead of the acknowledged floor. From half of it
+	// on batches go early, so that it should not be what ends before limits.memory does:
+	// one event for so many bytes of that. NATS keeps some 100 bytes for each, and
+	// writes a few bytes of each with the consumer's state up to ten times a second,
+	// which is why there is a most.
+	eventMemory       = 1 << 10
+	leastAckPending   = 100_000
+	defaultAckPending = 1_000_000 // at most, where nothing is said
 )
 
 // Default is the configuration that holds without a file: NATS and an
@@ -74,7 +79,7 @@ func base() *Config {
 			Flush: Flush{Size: flushSize, Events: flushEvents, Linger: flushLinger},
 			Roll:  Roll{Size: rollSize, Age: rollAge, Idle: rollIdle},
 		},
-		Limits:   Limits{Memory: 256 << 20, OpenSeries: 10_000, ParallelAppends: 32, MaxAckPending: maxAckPending},
+		Limits:   Limits{Memory: 256 << 20, OpenSeries: 10_000, ParallelAppends: 32},
 		Ledger:   Ledger{Interval: time.Second},
 		Lease:    Lease{TTL: 10 * time.Second},
 		Intake:   Intake{Audit: 5 * time.Second, DrainTimeout: 30 * time.Second},
@@ -104,6 +109,9 @@ func (c *Config) complete() {
 		}
 	}
 	c.NATS.URLs = urls
+	if l := &c.Limits; l.MaxAckPending == 0 {
+		l.MaxAckPending = int(min(max(l.Memory/eventMemory, leastAckPending), defaultAckPending))
+	}
 	if c.OSS.Region == "" {
 		c.OSS.Region = object.Region(c.OSS.Endpoint)
 	}

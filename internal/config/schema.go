@@ -80,7 +80,7 @@ var rules = map[string]rule{
 	"limits.memory":                            {min: 1 << 20},
 	"limits.open_series":                       {min: 1},
 	"limits.parallel_appends":                  {min: 1},
-	"limits.max_ack_pending":                   {min: 1},
+	"limits.max_ack_pending":                   {min: 0},
 	"limits.max_event":                         {min: 0},
 	"ledger.replicas":                          {min: 0, max: 5},
 	"log.level":                                {words: []string{"trace", "debug", "info", "warn", "error"}},

@@ -210,11 +210,11 @@ func (v *validator) flush(path string, f Flush, r Roll) {
 	if int64(f.Size) > r.Size {
 		v.bad(path+".size", "a batch is larger than roll.size", "lower it, or raise roll.size")
 	}
-	// The consumer stops at max_ack_pending events that are not archived yet.
+	// The consumer stops at max_ack_pending events that are not archived yet, and from
+	// half of them on batches go early.
 	if pending := v.config.Limits.MaxAckPending; pending > 0 && pending < 2*f.Events {
-		v.warn("limits.max_ack_pending", fmt.Sprintf("%d events may wait for their append, so that a batch of %d hardly fills and waits for linger; a lane comes to some %d events a second at most",
-			pending, f.Events, int(float64(pending)/(f.Linger+100*time.Millisecond).Seconds())),
-			fmt.Sprintf("use at least %d, and no less than the stream's rate times linger and the time of an append", 2*f.Events))
+		v.warn("limits.max_ack_pending", fmt.Sprintf("%d events may wait for their append, and batches go early once half of them do: one of %d never fills", pending, f.Events),
+			fmt.Sprintf("use at least %d, and no less than twice the stream's rate times linger and the time of an append", 2*f.Events))
 	}
 }
 

@@ -16,9 +16,11 @@ import (
 
 const (
 	// The tracker's window in slots. Where messages are acknowledged past a waiting
-	// event, that one event lets it grow.
+	// event, that one event lets it grow: to 8 times what is delivered without, as far
+	// as that is 24 MiB.
 	windowFactor = 8
 	minWindow    = 1 << 16
+	mostWindow   = 1 << 20
 
 	// ackFlush bounds the wait for the last acks to leave. They are hints.
 	ackFlush = 2 * time.Second
@@ -55,7 +57,7 @@ func (e *epoch) consume(ctx, stop context.Context, end context.CancelCauseFunc, 
 	})
 	reading.Go(func() { e.audit(ctx, end, cons) })
 
-	pulls, err := newPuller(l.opt.JS, l.opt.Source, cons.CachedInfo().Name, l.opt.MaxAckPending,
+	pulls, err := newPuller(l.opt.JS, l.opt.Source, cons.CachedInfo().Name, l.opt.MaxAckPending, l.opt.PullBytes,
 		func(m *nats.Msg) { e.handle(ctx, end, m) },
 		func(reason string, err error) { end(ended(reason, fmt.Errorf("consuming: %w", err))) }, e.log)
 	if err != nil {
@@ -121,7 +123,7 @@ func (e *epoch) handle(ctx context.Context, end context.CancelCauseFunc, msg *na
 	e.busy.Store(true)
 	defer e.busy.Store(false)
 
-	meta, err := metadata(msg)
+	meta, reply, err := metadata(msg)
 	if err != nil {
 		end(ended("breach", fmt.Errorf("reading a delivery's metadata: %w", err)))
 		return
@@ -137,10 +139,10 @@ func (e *epoch) handle(ctx context.Context, end context.CancelCauseFunc, msg *na
 	}
 	part := e.plan.at(meta.Sequence.Stream)
 	fill(&e.event, &e.message, msg, &meta)
-	s := slotOf(msg, &meta)
+	s := slotOf(&meta)
 	if part.router == nil { // another lane's event under this layout
 		s.uncount = true
-		if n, ok := e.enter(ctx, s); ok {
+		if n, ok := e.enter(ctx, s, &reply); ok {
 			e.skip(n)
 		}
 		return
@@ -153,7 +155,7 @@ func (e *epoch) handle(ctx context.Context, end context.CancelCauseFunc, msg *na
 		e.log.Warn().Uint64("sequence", e.event.Sequence).Str("subject", e.event.Subject).Int("layout", part.layout).
 			Msg("messages that no route takes under the layout of their sequence leave the work queue and are not archived")
 	}
-	n, ok := e.enter(ctx, s)
+	n, ok := e.enter(ctx, s, &reply)
 	if !ok {
 		return
 	}
@@ -173,9 +175,9 @@ func (e *epoch) handle(ctx context.Context, end context.CancelCauseFunc, msg *na
 }
 
 // enter gives the delivery its slot, and waits while the window is full.
-func (e *epoch) enter(ctx context.Context, s slot) (uint64, bool) {
+func (e *epoch) enter(ctx context.Context, s slot, r *reply) (uint64, bool) {
 	for {
-		if n, ok := e.tracker.add(s); ok {
+		if n, ok := e.tracker.add(s, r); ok {
 			return n, true
 		}
 		select {

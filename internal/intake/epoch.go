@@ -367,7 +367,7 @@ func (l *Lane) rival(ctx context.Context, owner string) error {
 // begin puts together what the epoch needs to consume.
 func (l *Lane) begin(st control.State, s jetstream.Stream, p *plan, number uint64, point checkpoint) (*epoch, error) {
 	mode := ackingOf(s.CachedInfo().Config.Retention)
-	window := max(windowFactor*l.opt.MaxAckPending, minWindow)
+	window := max(min(windowFactor*l.opt.MaxAckPending, mostWindow), 2*l.opt.MaxAckPending, minWindow)
 	if l.opt.window > 0 {
 		window = l.opt.window
 	}
@@ -388,7 +388,8 @@ func (l *Lane) begin(st control.State, s jetstream.Stream, p *plan, number uint6
 		}
 	}
 	sink, err := l.opt.NewSink(SinkOptions{Stream: st.Stream, Epoch: number,
-		Confirm: e.tracker.Confirm, Forget: e.tracker.Forget, DeadLetter: e.tracker.DeadLetter})
+		Confirm: e.tracker.Confirm, Forget: e.tracker.Forget, DeadLetter: e.tracker.DeadLetter,
+		Pressed: func() bool { return e.tracker.pressed(l.opt.MaxAckPending) }})
 	if err != nil {
 		return nil, fmt.Errorf("making the sink: %w", err)
 	}

@@ -50,11 +50,12 @@ const (
 	forgotten
 )
 
-// slot is one delivered message that the floor has not passed yet.
+// slot is one delivered message that the floor has not passed yet. A window has
+// hundreds of thousands of them.
 type slot struct {
 	sequence uint64
-	at       int64 // stream timestamp, Unix nanoseconds
-	reply    string
+	at       int64  // stream timestamp, Unix nanoseconds
+	pending  uint32 // messages behind it, as its reply says
 	outcome  outcome
 	skipped  bool
 	dead     bool
@@ -78,17 +79,20 @@ type tracker struct {
 	replay chan struct{} // of capacity 1: all that was given up is archived
 
 	mu      sync.Mutex
-	ring    []slot // slot n stands at n & (len-1); len is a power of two
+	ring    []slot   // slot n stands at n & (len-1); len is a power of two
+	odd     []string // likewise, replies that must be kept as they came; nil before the first
+	replies replies
 	low     uint64 // oldest unresolved slot, or next
 	next    uint64 // slot of the next add
 	high    uint64 // highest confirmed slot
 	frozen  bool   // the floor stays before a forgotten slot
 	point   checkpoint
-	acked   uint64   // slots up to here are acknowledged or about to be; with ackEach, how many are
-	replies []string // ackEach: to acknowledge
-	reply   string   // else: of the message to acknowledge through; "" if nothing new
-	ahead   bool     // acknowledge past waiting slots, see runAhead
-	stuck   uint64   // where low stood when runAhead last looked
+	acked   uint64 // slots up to here are acknowledged or about to be; with ackEach, how many are
+	each    []due  // ackEach: to acknowledge
+	spare   []due  // the memory of what each was before
+	through due    // else: what to acknowledge through; n is 0 if nothing is new
+	ahead   bool   // acknowledge past waiting slots, see runAhead
+	stuck   uint64 // where low stood when runAhead last looked
 	since   time.Time
 	passed  int                 // slots resolved behind low since it stands there
 	given   map[uint64]struct{} // slots that were given up and are not archived yet
@@ -105,9 +109,18 @@ func newTracker(mode acking, limit int, start checkpoint) *tracker {
 
 func (t *tracker) at(n uint64) *slot { return &t.ring[n&uint64(len(t.ring)-1)] }
 
-// add enters the next slot and returns its number; false if the window is full
-// (wait for room, try again).
-func (t *tracker) add(s slot) (uint64, bool) {
+// ack is the acknowledgement of a slot.
+func (t *tracker) ack(n uint64) due {
+	d := due{n: n, slot: *t.at(n)}
+	if t.odd != nil {
+		d.odd = t.odd[n&uint64(len(t.odd)-1)]
+	}
+	return d
+}
+
+// add enters the next slot, whose numbers are those of r, and returns its number;
+// false if the window is full (wait for room, try again).
+func (t *tracker) add(s slot, r *reply) (uint64, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if int(t.next-t.low) >= t.limit {
@@ -124,6 +137,14 @@ func (t *tracker) add(s slot) (uint64, bool) {
 	// was lost; the floor and the counts have it already.
 	s.uncount = s.uncount || s.sequence <= t.point.Floor
 	n := t.next
+	if t.replies.makes(r, n) {
+		s.pending = uint32(r.pending)
+	} else {
+		if t.odd == nil {
+			t.odd = make([]string, len(t.ring))
+		}
+		t.odd[n&uint64(len(t.odd)-1)] = r.text
+	}
 	*t.at(n) = s
 	t.next++
 	return n, true
@@ -148,6 +169,12 @@ func (t *tracker) grow() {
 	t.ring = make([]slot, 2*len(old))
 	for n := t.low; n < t.next; n++ {
 		*t.at(n) = old[n&uint64(len(old)-1)]
+	}
+	if odd := t.odd; odd != nil {
+		t.odd = make([]string, len(t.ring))
+		for n := t.low; n < t.next; n++ {
+			t.odd[n&uint64(len(t.odd)-1)] = odd[n&uint64(len(odd)-1)]
+		}
 	}
 }
 
@@ -189,16 +216,16 @@ func (t *tracker) resolve(slots []uint64, o outcome) {
 		if o == confirmed {
 			t.high = max(t.high, n)
 			if t.mode == ackEach {
-				t.replies = append(t.replies, s.reply)
+				t.each = append(t.each, t.ack(n))
 				t.acked++
 			}
 		}
 	}
 	moved := t.advance()
 	if t.ahead && t.high > t.acked {
-		t.reply, t.acked = t.at(t.high).reply, t.high
+		t.through, t.acked = t.ack(t.high), t.high
 	}
-	due := t.reply != "" || len(t.replies) > 0
+	due := t.through.n != 0 || len(t.each) > 0
 	room := moved || t.ahead // or what waits can be given up
 	t.mu.Unlock()
 	if due {
@@ -225,9 +252,12 @@ func (t *tracker) advance() bool {
 			t.pass(s)
 		}
 		if t.mode != ackEach && (!t.frozen || t.mode == ackFreely) && t.low > t.acked {
-			t.reply, t.acked = s.reply, t.low
+			t.through, t.acked = t.ack(t.low), t.low
 		}
 		*s = slot{}
+		if t.odd != nil {
+			t.odd[t.low&uint64(len(t.odd)-1)] = ""
+		}
 	}
 	if t.low == from {
 		return false
@@ -271,22 +301,28 @@ func (t *tracker) runAhead(now time.Time, grace time.Duration) {
 	t.ahead = true
 	signal(t.room)
 	if t.high > t.acked {
-		t.reply, t.acked = t.at(t.high).reply, t.high
+		t.through, t.acked = t.ack(t.high), t.high
 		signal(t.wake)
 	}
 }
 
-// takeAcks hands over the reply subjects to acknowledge.
+// takeAcks hands over the reply subjects to acknowledge. It is called by one goroutine
+// at a time.
 func (t *tracker) takeAcks(dst []string) []string {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.reply != "" {
-		dst = append(dst, t.reply)
-		t.reply = ""
+	each, through, made := t.each, t.through, t.replies
+	t.each, t.spare, t.through = t.spare[:0], nil, due{}
+	t.mu.Unlock()
+	if through.n != 0 {
+		dst = append(dst, made.of(&through))
 	}
-	dst = append(dst, t.replies...)
-	clear(t.replies)
-	t.replies = t.replies[:0]
+	for i := range each {
+		dst = append(dst, made.of(&each[i]))
+	}
+	clear(each) // of what was kept
+	t.mu.Lock()
+	t.spare = each
+	t.mu.Unlock()
 	return dst
 }
 
@@ -321,6 +357,14 @@ func (t *tracker) owed() uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.next - 1 - t.acked
+}
+
+// pressed reports whether half of what may be open is: of the messages that the
+// server delivers without an acknowledgement, or of the window.
+func (t *tracker) pressed(maxAckPending int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return int(t.next-1-t.acked) > maxAckPending/2 || int(t.next-t.low) > t.limit/2
 }
 
 func signal(c chan struct{}) {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"pgregory.net/rapid"
 
 	"ossuary/internal/ledger"
@@ -14,6 +15,7 @@ import (
 // naive is what the tracker does, thought through slot by slot from the start.
 type naive struct {
 	slots []slot
+	acks  []string // their replies
 	start checkpoint
 }
 
@@ -72,8 +74,16 @@ func TestTrackerAgainstModel(t *testing.T) {
 			"add": func(t *rapid.T) {
 				for range rapid.IntRange(1, 40).Draw(t, "n") {
 					sequence += uint64(rapid.IntRange(1, 3).Draw(t, "gap"))
-					s := slot{sequence: sequence, at: int64(sequence) * 1000, reply: fmt.Sprint(len(m.slots) + 1), skipped: rapid.Bool().Draw(t, "skip")}
-					n, ok := tr.add(s)
+					s := slot{sequence: sequence, at: int64(sequence) * 1000, skipped: rapid.Bool().Draw(t, "skip")}
+					text := fmt.Sprintf("$JS.ACK._.hash.S.c.1.%d.%d.%d.%d", s.sequence, len(m.slots)+1, s.at, rapid.Uint64().Draw(t, "pending"))
+					if rapid.IntRange(0, 9).Draw(t, "odd") == 0 {
+						text += ".token" // as no other of the epoch
+					}
+					_, r, err := metadata(&nats.Msg{Reply: text})
+					if err != nil {
+						t.Fatal(err)
+					}
+					n, ok := tr.add(s, &r)
 					low := slices.IndexFunc(m.slots, func(s slot) bool { return s.outcome == waiting })
 					if low < 0 {
 						low = len(m.slots)
@@ -86,7 +96,7 @@ func TestTrackerAgainstModel(t *testing.T) {
 						return
 					}
 					s.uncount = s.sequence <= start.Floor
-					m.slots = append(m.slots, s)
+					m.slots, m.acks = append(m.slots, s), append(m.acks, text)
 					if int(n) != len(m.slots) {
 						t.Fatalf("slot %d, want %d", n, len(m.slots))
 					}
@@ -132,9 +142,9 @@ func TestTrackerAgainstModel(t *testing.T) {
 				acks = tr.takeAcks(acks)
 				if mode == ackEach {
 					var want []string
-					for _, s := range m.slots {
+					for i, s := range m.slots {
 						if s.outcome == confirmed {
-							want = append(want, s.reply)
+							want = append(want, m.acks[i])
 						}
 					}
 					got := slices.Clone(acks)
@@ -150,7 +160,7 @@ func TestTrackerAgainstModel(t *testing.T) {
 					got = acks[len(acks)-1]
 				}
 				if n := m.through(mode); n > 0 {
-					want = m.slots[n-1].reply
+					want = m.acks[n-1]
 				}
 				if got != want {
 					t.Fatalf("acknowledged through %q, want %q", got, want)
@@ -164,7 +174,7 @@ func TestTrackerRunsAheadOnLimitsOnly(t *testing.T) {
 	for mode, want := range map[acking][]string{ackFreely: {"3"}, ackThrough: nil, ackEach: {"2", "3"}} {
 		tr := newTracker(mode, 100, checkpoint{})
 		for n := uint64(1); n <= 4; n++ {
-			tr.add(slot{sequence: n, reply: fmt.Sprint(n)})
+			tr.add(slot{sequence: n}, &reply{text: fmt.Sprint(n)})
 		}
 		tr.Confirm([]uint64{2, 3})
 		now := time.Now()
@@ -172,7 +182,11 @@ func TestTrackerRunsAheadOnLimitsOnly(t *testing.T) {
 		if acks := tr.takeAcks(nil); mode != ackEach && len(acks) != 0 {
 			t.Errorf("mode %d: acknowledged %v at once", mode, acks)
 		} else if mode == ackEach {
-			tr.replies = acks
+			tr.Confirm([]uint64{2, 3}) // resolved already
+			if !slices.Equal(acks, want) {
+				t.Errorf("mode %d: acknowledged %v, want %v", mode, acks, want)
+			}
+			continue
 		}
 		tr.runAhead(now.Add(2*time.Second), time.Second)
 		if got := tr.takeAcks(nil); !slices.Equal(got, want) {
@@ -195,12 +209,50 @@ func TestTrackerRunsAheadOnLimitsOnly(t *testing.T) {
 	}
 }
 
+// Half of what the server delivers without an acknowledgement presses, and half of the
+// window where messages are acknowledged past those that wait.
+func TestTrackerIsPressed(t *testing.T) {
+	tr := newTracker(ackFreely, 30, checkpoint{})
+	add := func(n int) {
+		for range n {
+			tr.add(slot{sequence: tr.next}, &reply{text: "r"})
+		}
+	}
+	want := func(want bool) {
+		t.Helper()
+		if got := tr.pressed(10); got != want {
+			t.Errorf("pressed: %v with %d open and %d owed", got, tr.open(), tr.owed())
+		}
+	}
+	add(5)
+	want(false)
+	add(1)
+	want(true)
+	tr.Confirm([]uint64{1})
+	want(false)
+	add(9)
+	tr.Confirm([]uint64{15})
+	now := time.Now()
+	tr.runAhead(now, time.Second)
+	want(true)
+	tr.runAhead(now.Add(2*time.Second), time.Second)
+	want(false) // all are acknowledged, and 14 open
+	add(2)
+	tr.Confirm([]uint64{16, 17})
+	want(true)
+}
+
 func BenchmarkTracker(b *testing.B) {
 	tr := newTracker(ackFreely, 1<<16, checkpoint{})
 	batch := make([]uint64, 0, 256)
+	_, r, err := metadata(&nats.Msg{Reply: "$JS.ACK._.hash.ORDERS.consumer.1.1.1.1.1.token"})
+	if err != nil {
+		b.Fatal(err)
+	}
 	b.ReportAllocs()
 	for b.Loop() {
-		n, _ := tr.add(slot{sequence: tr.next, reply: "r"})
+		r.consumer = tr.next
+		n, _ := tr.add(slot{sequence: tr.next}, &r)
 		if batch = append(batch, n); len(batch) == cap(batch) {
 			tr.Confirm(batch)
 			batch = batch[:0]

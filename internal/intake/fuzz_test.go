@@ -3,12 +3,14 @@ package intake
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 )
 
@@ -22,7 +24,7 @@ func FuzzReply(f *testing.F) {
 	f.Add("$JS.ACK.a.b", uint64(0), uint64(0))
 	f.Fuzz(func(t *testing.T, reply string, consumer, stream uint64) {
 		msg := &nats.Msg{Subject: "s", Reply: reply, Sub: &nats.Subscription{}}
-		meta, err := metadata(msg)
+		meta, r, err := metadata(msg)
 		theirs, theirErr := msg.Metadata()
 		if err != nil {
 			if theirErr == nil && numbers(reply) {
@@ -38,6 +40,7 @@ func FuzzReply(f *testing.F) {
 		if !strings.HasPrefix(reply, ackPrefix) {
 			t.Fatalf("%q is taken for a delivery", reply)
 		}
+		checkReply(t, &meta, &r)
 		c := contiguity{consumer, stream}
 		if err := c.check(&meta); err != nil {
 			var b *Breach
@@ -59,6 +62,78 @@ func FuzzReply(f *testing.F) {
 			t.Fatalf("%q is taken for %q", reply, want)
 		}
 	})
+}
+
+// checkReply has a tracker acknowledge a delivery, alone and behind another one of its
+// epoch, which it has to do by the reply as it came.
+func checkReply(t *testing.T, meta *jetstream.MsgMetadata, r *reply) {
+	t.Helper()
+	for _, before := range []string{"", r.text, r.text + ".more", "$JS.ACK.S.c.1.1.1.0.0"} {
+		tr := newTracker(ackFreely, 100, checkpoint{})
+		if before != "" {
+			if m, b, err := metadata(&nats.Msg{Reply: before}); err == nil {
+				tr.next, tr.low = m.Sequence.Consumer, m.Sequence.Consumer
+				tr.add(slotOf(&m), &b)
+			}
+		}
+		tr.next, tr.low = meta.Sequence.Consumer, meta.Sequence.Consumer
+		if tr.next == 0 || tr.next+1 == 0 {
+			return // no consumer counts so
+		}
+		n, ok := tr.add(slotOf(meta), r)
+		if !ok {
+			t.Fatal("it is not taken")
+		}
+		tr.Confirm([]uint64{n})
+		if acks := tr.takeAcks(nil); len(acks) != 1 || acks[0] != r.text {
+			t.Fatalf("%q is acknowledged by %q", r.text, acks)
+		}
+	}
+}
+
+// Replies of every form that servers send are made anew, not kept, and are then as they
+// came.
+func TestRepliesAreMadeAnew(t *testing.T) {
+	for name, form := range map[string]string{
+		"old":                   "$JS.ACK.ORDERS.c-1-nonce.1.%d.%d.%d.%d",
+		"account":               "$JS.ACK._.hash.ORDERS.c-1-nonce.1.%d.%d.%d.%d.token",
+		"domain":                "$JS.ACK.hub.hash.ORDERS.c-1-nonce.1.%d.%d.%d.%d.token",
+		"without a last token":  "$JS.ACK.hub.hash.ORDERS.c-1-nonce.1.%d.%d.%d.%d",
+		"with two more":         "$JS.ACK.hub.hash.ORDERS.c-1-nonce.1.%d.%d.%d.%d.a.b",
+		"with a dot at the end": "$JS.ACK.hub.hash.ORDERS.c-1-nonce.1.%d.%d.%d.%d.",
+	} {
+		for _, mode := range []acking{ackFreely, ackEach} {
+			tr := newTracker(mode, 1<<20, checkpoint{})
+			at := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+			var want []string
+			for n := range 300 {
+				numbers := []any{uint64(n*n + 1), n + 1, at.UnixNano() + int64(n), (300 - n) * 1000}
+				switch n {
+				case 7: // before 1970, and as far as numbers go
+					numbers = []any{uint64(n*n + 1), n + 1, uint64(1<<64 - 1), uint64(1<<32 - 1)}
+				case 8:
+					numbers = []any{uint64(n*n + 1), n + 1, 0, 0}
+				}
+				want = append(want, fmt.Sprintf(form, numbers...))
+				m, r, err := metadata(&nats.Msg{Reply: want[n]})
+				if err != nil {
+					t.Fatal(err)
+				}
+				tr.add(slotOf(&m), &r)
+			}
+			if tr.odd != nil {
+				t.Errorf("%s: replies are kept", name)
+			}
+			var got []string
+			for n := range want {
+				tr.Confirm([]uint64{uint64(n + 1)})
+				got = tr.takeAcks(got)
+			}
+			if !slices.Equal(got, want) {
+				t.Errorf("%s, mode %d: acknowledged by %q", name, mode, got)
+			}
+		}
+	}
 }
 
 // numbers says that the numbers in a reply are some, of 64 bits at most. The client

@@ -43,9 +43,9 @@ func header(h map[string][]string) map[string][]string {
 //	$JS.ACK.<stream>.<consumer>.<delivered>.<stream sequence>.<consumer sequence>.<time>.<pending>
 //
 // or has domain and account before the stream, and then perhaps more at its end.
-func metadata(msg *nats.Msg) (m jetstream.MsgMetadata, err error) {
-	fail := func(what string) (jetstream.MsgMetadata, error) {
-		return jetstream.MsgMetadata{}, fmt.Errorf("subject %s, reply %s: %s", msg.Subject, msg.Reply, what)
+func metadata(msg *nats.Msg) (m jetstream.MsgMetadata, r reply, err error) {
+	fail := func(what string) (jetstream.MsgMetadata, reply, error) {
+		return jetstream.MsgMetadata{}, reply{}, fmt.Errorf("subject %s, reply %s: %s", msg.Subject, msg.Reply, what)
 	}
 	rest, ok := strings.CutPrefix(msg.Reply, ackPrefix)
 	if !ok {
@@ -64,15 +64,21 @@ func metadata(msg *nats.Msg) (m jetstream.MsgMetadata, err error) {
 	}
 	m.Stream, rest, _ = strings.Cut(rest, ".")
 	m.Consumer, rest, _ = strings.Cut(rest, ".")
+	r = reply{text: msg.Reply, from: len(msg.Reply) - len(rest), plain: true}
 	var numbers [5]uint64
 	for i := range numbers {
+		r.plain = r.plain && (len(rest) < 2 || rest[0] != '0' || rest[1] == '.')
 		if numbers[i], rest, ok = number(rest); !ok {
 			return fail("one of its numbers is none")
 		}
 	}
+	if r.to = len(msg.Reply) - len(rest); msg.Reply[r.to-1] == '.' {
+		r.to--
+	}
+	r.delivered, r.consumer, r.pending = numbers[0], numbers[2], numbers[4]
 	m.NumDelivered, m.Sequence.Stream, m.Sequence.Consumer = numbers[0], numbers[1], numbers[2]
 	m.Timestamp, m.NumPending = time.Unix(0, int64(numbers[3])), numbers[4]
-	return m, nil
+	return m, r, nil
 }
 
 // number reads the decimal number before the next dot.
@@ -141,6 +147,6 @@ func (c *contiguity) check(meta *jetstream.MsgMetadata) error {
 }
 
 // slotOf is the tracker's slot for a delivery.
-func slotOf(msg *nats.Msg, meta *jetstream.MsgMetadata) slot {
-	return slot{sequence: meta.Sequence.Stream, at: meta.Timestamp.UnixNano(), reply: msg.Reply}
+func slotOf(meta *jetstream.MsgMetadata) slot {
+	return slot{sequence: meta.Sequence.Stream, at: meta.Timestamp.UnixNano()}
 }

@@ -42,6 +42,9 @@ type SinkOptions struct {
 	Confirm    func(slots []uint64) // these events are archived
 	Forget     func(slot uint64)    // this one is not, and will not be in this epoch
 	DeadLetter func(slot uint64)    // this one went to the dead letters; before Confirm
+	// Pressed says that half of the events are open that may be: without the oldest
+	// confirmed, no more will come soon.
+	Pressed func() bool
 }
 
 // reused is implemented by the error with which a sink says that a series holds
@@ -87,6 +90,7 @@ type Options struct {
 	NewSink func(SinkOptions) (Sink, error)
 
 	MaxAckPending int                 // default 20000
+	PullBytes     int                 // that one pull may bring; default 8 MiB, and room for any message in any case
 	LeaseTTL      time.Duration       // default 15 s
 	LeaseOff      bool                // several instances read the lane at once: safe, and work is done twice
 	Replace       bool                // stand by for an owner with other routes, rather than be refused
@@ -119,6 +123,9 @@ func HorizonAhead(lanes int) time.Duration {
 func (o Options) withDefaults() Options {
 	if o.MaxAckPending == 0 {
 		o.MaxAckPending = 20_000
+	}
+	if o.PullBytes == 0 {
+		o.PullBytes = pullBytes
 	}
 	if o.HorizonMin == 0 {
 		o.HorizonMin = HorizonMin

@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// What a pull asks for. Up to two pulls are outstanding while the callback
-	// blocks. A pull must have room for any single message.
+	// What a pull asks for, if nothing else is said. Up to two pulls are outstanding
+	// while the callback blocks. A pull must have room for any single message.
 	pullMessages = 2048
 	pullBytes    = 8 << 20
 	pullMargin   = 64 << 10            // subject, reply and protocol around a payload
@@ -79,11 +79,11 @@ type pullRequest struct {
 }
 
 // newPuller begins to pull. deliver is called from one goroutine.
-func newPuller(js jetstream.JetStream, stream, consumer string, maxAckPending int, deliver func(*nats.Msg), gone func(string, error), log zerolog.Logger) (*puller, error) {
+func newPuller(js jetstream.JetStream, stream, consumer string, maxAckPending, most int, deliver func(*nats.Msg), gone func(string, error), log zerolog.Logger) (*puller, error) {
 	nc := js.Conn()
 	p := &puller{
 		nc: nc, subject: apiPrefix(js.Options()) + "CONSUMER.MSG.NEXT." + stream + "." + consumer, inbox: nc.NewInbox(),
-		batch: min(pullMessages, maxAckPending), bytes: max(pullBytes, int(nc.MaxPayload())+pullMargin),
+		batch: min(pullMessages, maxAckPending), bytes: max(most, int(nc.MaxPayload())+pullMargin),
 		deliver: deliver, gone: gone, log: log, heard: time.Now(), links: nc.Stats().Reconnects,
 	}
 	sub, err := nc.Subscribe(p.inbox, p.receive)

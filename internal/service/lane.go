@@ -81,7 +81,7 @@ func (s *Service) newLane(source *config.Source, layout router.Layout, name stri
 			Budget: s.budget, Appends: appends, OpenSeries: s.cfg.Limits.OpenSeries,
 			Dead:      sp.dead,
 			RouteRoll: func(route string) appendsink.Roll { return sp.timing(route).roll },
-			Confirm:   o.Confirm, Forget: o.Forget,
+			Confirm:   o.Confirm, Forget: o.Forget, Pressed: o.Pressed,
 			Floor:   func() uint64 { return l.intake.Status().Floor },
 			Metrics: l.sinkMetrics, Tracer: tracer, Log: log.With().Uint64("epoch", o.Epoch).Logger(),
 		})
@@ -95,13 +95,17 @@ func (s *Service) newLane(source *config.Source, layout router.Layout, name stri
 		Archive: s.cfg.Archive.Name, Prefix: s.cfg.OSS.Prefix, Source: source.Stream, Lane: name, Owner: s.owner,
 		JS: s.js, Ledger: s.ledger, LedgerReplicas: replicas, Control: ctl, Store: s.store,
 		Layout: layout, Start: start, NewSink: newSink,
-		MaxAckPending: s.cfg.Limits.MaxAckPending, LeaseTTL: s.cfg.Lease.TTL, LeaseOff: s.cfg.Lease.Disabled,
+		MaxAckPending: s.cfg.Limits.MaxAckPending, PullBytes: pullBytes(s.cfg), LeaseTTL: s.cfg.Lease.TTL, LeaseOff: s.cfg.Lease.Disabled,
 		Replace: s.cfg.Lease.Replace, Seats: seats,
 		AuditEvery: s.cfg.Intake.Audit, DrainTimeout: s.cfg.Intake.DrainTimeout, HorizonMin: s.horizon,
 		Metrics: intakeMetrics, Log: s.log, // names source and lane itself
 	})
 	return l, nil
 }
+
+// pullBytes is what one pull may bring: two are under way, and each of them waits in the
+// client library while the budget is full. 2,048 messages of 1 KiB fill 2 MiB.
+func pullBytes(cfg *config.Config) int { return int(min(max(cfg.Limits.Memory/32, 1<<20), 8<<20)) }
 
 func (l *lane) check(cfg *config.Config) intake.CheckOptions {
 	return intake.CheckOptions{

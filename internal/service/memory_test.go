@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/rs/zerolog"
+
+	"ossuary/internal/config"
 )
 
 // The runtime's limit follows limits.memory, unless the environment sets one.
@@ -13,13 +15,19 @@ func TestMemoryLimit(t *testing.T) {
 	was := debug.SetMemoryLimit(-1)
 	defer debug.SetMemoryLimit(was)
 	t.Setenv("GOMEMLIMIT", "")
-	limitMemory(100<<20, zerolog.Nop())
-	if got := debug.SetMemoryLimit(-1); got != 712<<20 {
-		t.Errorf("the limit is %d MiB, want 712", got>>20)
+	cfg := &config.Config{Limits: config.Limits{Memory: 100 << 20}}
+	limitMemory(cfg, zerolog.Nop())
+	if got := debug.SetMemoryLimit(-1); got != 148<<20 {
+		t.Errorf("the limit is %d MiB, want 148", got>>20)
+	}
+	cfg.Embedded.Enabled = true
+	limitMemory(cfg, zerolog.Nop())
+	if got := debug.SetMemoryLimit(-1); got != 660<<20 {
+		t.Errorf("with servers in the process the limit is %d MiB, want 660", got>>20)
 	}
 	debug.SetMemoryLimit(math.MaxInt64)
 	t.Setenv("GOMEMLIMIT", "2GiB")
-	limitMemory(100<<20, zerolog.Nop())
+	limitMemory(cfg, zerolog.Nop())
 	if got := debug.SetMemoryLimit(-1); got != math.MaxInt64 {
 		t.Errorf("the limit of the environment was replaced by %d", got)
 	}

@@ -93,7 +93,7 @@ func Open(ctx context.Context, cfg *config.Config, log zerolog.Logger) (_ *Servi
 			s.Close()
 		}
 	}()
-	limitMemory(cfg.Limits.Memory, log)
+	limitMemory(cfg, log)
 	// First, since it needs nobody else and costs nothing to give back.
 	if cfg.HTTP.Listen != "" {
 		var lc net.ListenConfig
@@ -376,14 +376,25 @@ func ownerID(cfg *config.Config) string {
 	return fmt.Sprintf("%s-%d-%s", host, os.Getpid(), nuid.Next())
 }
 
-// limitMemory tells the runtime what waiting events may take, twice over for
-// encoding, compression and requests, and half a gigabyte for everything else.
-// A soft limit: the collector works harder near it.
-func limitMemory(events int64, log zerolog.Logger) {
+const (
+	// memoryBeside is what the runtime may take beside limits.memory. Of that three eighths
+	// is free of events that wait, so that there is room for garbage even when all the
+	// rest is full.
+	memoryBeside = 48 << 20
+	// memoryEmbedded is for the servers, where they are in this process.
+	memoryEmbedded = 512 << 20
+)
+
+// limitMemory tells the runtime what it may take. A soft limit: the collector works
+// harder near it.
+func limitMemory(cfg *config.Config, log zerolog.Logger) {
 	if os.Getenv("GOMEMLIMIT") != "" {
 		return
 	}
-	limit := 2*events + 512<<20
+	limit := cfg.Limits.Memory + memoryBeside
+	if cfg.Embedded.Enabled {
+		limit += memoryEmbedded
+	}
 	debug.SetMemoryLimit(limit)
 	log.Debug().Int64("bytes", limit).Msg("memory limit of the runtime set")
 }

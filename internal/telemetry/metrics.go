@@ -71,7 +71,7 @@ func New(o Options) *Metrics {
 			Name: "ossuary_build_info", Help: "Always 1; the labels say which program this is.",
 			ConstLabels: prometheus.Labels{"version": o.Version, "commit": o.Commit},
 		}, func() float64 { return 1 }),
-		gauge("ossuary_memory_limit_bytes", "Bytes that waiting events may take (limits.memory).", func() float64 { return float64(o.Budget.Limit()) }),
+		gauge("ossuary_memory_limit_bytes", "Bytes that waiting events may take: five eighths of limits.memory.", func() float64 { return float64(o.Budget.Limit()) }),
 		gauge("ossuary_memory_used_bytes", "Bytes that waiting events take.", func() float64 { used, _ := o.Budget.Used(); return float64(used) }),
 		gauge("ossuary_memory_held_bytes", "Bytes that waiting events of held series take.", func() float64 { _, held := o.Budget.Used(); return float64(held) }),
 		gauge("ossuary_series_limit", "Series that a lane may have in memory (limits.open_series).", func() float64 { return float64(m.seriesLimit()) }),

@@ -176,7 +176,7 @@ func configuration(t *testing.T, m manifests, pod corev1.PodSpec, c corev1.Conta
 func fits(t *testing.T, cfg *config.Config, m manifests, pod corev1.PodSpec, c corev1.Container) {
 	t.Helper()
 	// README.md, "Limits".
-	most := min(4*cfg.Limits.Memory+192<<20, 2*cfg.Limits.Memory+512<<20)
+	most := min(4*cfg.Limits.Memory+192<<20, cfg.Limits.Memory+100<<20)
 	if limit := c.Resources.Limits.Memory().Value(); limit <= most {
 		t.Errorf("the container may have %d bytes, the process takes up to %d", limit, most)
 	}
