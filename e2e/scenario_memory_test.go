@@ -45,7 +45,7 @@ func TestMemoryStaysBounded(t *testing.T) {
 	backlog := sized(t, size{events: 150 << 20}, size{events: 400 << 20}, size{events: 1 << 30}).events
 
 	w := newWorld(t)
-	a := w.instance("a", settings{more: "limits: {memory: 64MiB}\n", routes: `      - name: memory
+	a := w.instance("a", settings{more: "limits: {memory: 64MiB, open_series: 100}\n", routes: `      - name: memory
         subjects: ["ev.>"]
         series: "memory/{{token(2)}}"
 `})

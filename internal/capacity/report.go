@@ -21,11 +21,10 @@ const (
 	pullEvents     = 1024.0    // a pull is asked for anew when half of it has come
 	pullMemory     = 16 << 20  // two pulls of 8 MiB
 	laneMemory     = 410 << 10 // of an idle lane, with what its server has of it
-	seriesMemory   = 2 << 10   // of an open series
+	seriesMemory   = 12 << 10  // of an open series; half of limits.memory has room for that
 	deleteRequests = 3.0       // besides the write: to drop the marker of a deleted key
 	peakWindow     = 10        // minutes over which a peak is averaged
-	processMemory  = 100 << 20 // beside limits.memory, with one lane and as many open series as that
-	processSeries  = 10_000
+	processMemory  = 100 << 20 // beside limits.memory, with one lane
 	minute10       = 60 * peakWindow
 )
 
@@ -142,8 +141,7 @@ func (w *world) derive(m *machine, r *Report) *derived {
 	perInstance := float64(w.lanesPerInstance())
 	d.memory = float64(m.count.mostUsed) / w.part()
 	mem := float64(cfg.Limits.Memory)
-	open := float64(m.count.mostOpen*w.thin) * perInstance
-	d.ram = mem + processMemory + (perInstance-1)*(pullMemory+laneMemory) + max(open-processSeries, 0)*seriesMemory
+	d.ram = mem + processMemory + (perInstance-1)*(pullMemory+laneMemory) + max(float64(cfg.Limits.OpenSeries)*seriesMemory-mem/2, 0)
 	d.cores = (peak*l.CPUEvent.Seconds() + requests*g*l.CPUAppend.Seconds()) / float64(l.Instances)
 	return d
 }

@@ -20,6 +20,12 @@ func TestMemoryLimit(t *testing.T) {
 	if got := debug.SetMemoryLimit(-1); got != 148<<20 {
 		t.Errorf("the limit is %d MiB, want 148", got>>20)
 	}
+	cfg.Limits.OpenSeries = 10_000 // 117 MiB, and there is room for 50
+	limitMemory(cfg, zerolog.Nop())
+	if got := debug.SetMemoryLimit(-1); got != 98<<20+10_000*12<<10 {
+		t.Errorf("with 10,000 series the limit is %d KiB", got>>10)
+	}
+	cfg.Limits.OpenSeries = 0
 	cfg.Embedded.Enabled = true
 	limitMemory(cfg, zerolog.Nop())
 	if got := debug.SetMemoryLimit(-1); got != 660<<20 {

@@ -381,6 +381,11 @@ const (
 	// is free of events that wait, so that there is room for garbage even when all the
 	// rest is full.
 	memoryBeside = 48 << 20
+	// memorySeries is what an open series takes while it is tried again and again: what
+	// is known of it, the stack of its worker and its part of the garbage. Half of
+	// limits.memory has room for them; what has not is added. Where nearly as much lives
+	// as the runtime may take, it collects all the time.
+	memorySeries = 12 << 10
 	// memoryEmbedded is for the servers, where they are in this process.
 	memoryEmbedded = 512 << 20
 )
@@ -392,6 +397,7 @@ func limitMemory(cfg *config.Config, log zerolog.Logger) {
 		return
 	}
 	limit := cfg.Limits.Memory + memoryBeside
+	limit += max(int64(cfg.Limits.OpenSeries)*memorySeries-cfg.Limits.Memory/2, 0)
 	if cfg.Embedded.Enabled {
 		limit += memoryEmbedded
 	}
