@@ -13,6 +13,14 @@ const eventOverhead = 8 + 8 + 8 + 8
 // bytes before base64, so that a header always fits a gzip extra field.
 const maxSeqs = 30 << 10
 
+// Grown is how many bytes of lines, but for the last one, a batch takes that is sent
+// with size of them: while an append of its series is under way the next batch goes on
+// to fill. So appends are small while the store keeps up, and larger when it does not.
+func Grown(size int) int {
+	const growth, most = 4, 16 << 20
+	return max(size, min(growth*size, most))
+}
+
 // batch is the events of one append: their lines, ready to be framed, and what
 // is needed to drop some of them again. Guarded by the Set's mu while it fills;
 // owned by the series' worker afterwards.
@@ -28,6 +36,7 @@ type batch struct {
 	seqBytes int       // raw: an upper bound of the header's sequence list
 	cost     int64     // bytes of the budget that it holds
 	due      time.Time // when it is sent although it is not full
+	enough   bool      // to be sent once the line is free; until then it takes more
 	full     bool
 }
 
@@ -89,9 +98,9 @@ func (b *batch) push(e *event.Event, slot uint64) {
 	if b.marks != nil {
 		b.marks = append(b.marks, unmarked)
 	}
-	if b.body.size >= b.spec.Flush.Size || len(b.seqs) >= b.spec.Flush.Events || b.seqBytes > maxSeqs {
-		b.full = true
-	}
+	f := &b.spec.Flush
+	b.enough = b.body.size >= f.Size
+	b.full = b.enough && int64(b.body.size) >= min(int64(Grown(f.Size)), b.spec.rollSize()) || len(b.seqs) >= f.Events || b.seqBytes > maxSeqs
 }
 
 // memory is what the batch's buffers take.

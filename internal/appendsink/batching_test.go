@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"ossuary/internal/event"
+	"ossuary/internal/object"
 	"ossuary/internal/object/objecttest"
 )
 
@@ -348,4 +349,60 @@ func TestPoisonIsNotTaken(t *testing.T) {
 			t.Errorf("budget: %d used after the end", used)
 		}
 	})
+}
+
+// slow is a store whose appends take a second.
+type slow struct{ *objecttest.Store }
+
+func (s slow) Append(ctx context.Context, key string, position int64, body object.Body, c *object.Create) (object.Appended, error) {
+	time.Sleep(time.Second) // simulated
+	return s.Store.Append(ctx, key, position, body, c)
+}
+
+// A batch is sent with flush.size bytes if the line is free, and grows to four times
+// that while it is not, but for what a segment may hold.
+func TestBatchesGrowBehindASlowAppend(t *testing.T) {
+	for name, tt := range map[string]struct {
+		roll  int64
+		bytes int // of lines, in a batch that grew
+	}{"to four times": {1 << 20, 4000}, "to what a segment holds": {2500, 2500}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, 400, 1)
+				w.spec = func(string) Spec {
+					return Spec{Route: "r", Layout: 1, Codec: event.Zstd, Flush: Flush{Size: 1000, Events: 1000, Linger: time.Hour}, Roll: Roll{Size: tt.roll}}
+				}
+				l := w.lane()
+				set := l.newSet()
+				set.opt.Store = slow{w.store}
+				var sent []int
+				set.m.ObserveAppend = func(_ time.Duration, _, events int) {
+					if events > 0 { // else it is a seal
+						sent = append(sent, events)
+					}
+				}
+				ctx, cancel := context.WithCancel(t.Context())
+				ran := make(chan error, 1)
+				go func() { ran <- set.Run(ctx) }()
+				e, _ := w.at(99)
+				line, _ := event.Encoder{}.Append(nil, &e)
+				few, many := 1000/len(line)+1, tt.bytes/len(line)+1
+				add(t, l, set, ctx, 1, few)
+				time.Sleep(time.Second / 2) // the line was free
+				add(t, l, set, ctx, few+1, 400)
+				if err := set.Drain(ctx); err != nil {
+					t.Error(err)
+				}
+				cancel()
+				<-ran
+				near := func(n, want int) bool { return n >= want-1 && n <= want+1 }
+				if len(sent) < 3 || !near(sent[0], few) || !near(sent[1], many) || !near(sent[2], many) {
+					t.Errorf("appends of %v events, want %d in the first and %d in the next ones", sent, few, many)
+				}
+				if len(w.confirmed) != 400 {
+					t.Errorf("%d events are confirmed", len(w.confirmed))
+				}
+			})
+		})
+	}
 }

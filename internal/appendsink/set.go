@@ -413,7 +413,7 @@ func (t *Set) schedule(s *series) bool {
 	if s.working || (len(s.queue) == 0 && s.sealWhy == "") {
 		return false
 	}
-	if s.dueIndex >= 0 && len(s.queue) == 1 && !s.queue[0].full && !t.draining {
+	if s.dueIndex >= 0 && len(s.queue) == 1 && !s.queue[0].enough && !s.queue[0].full && !t.draining {
 		return false // the timer says when; a clock costs more than all else here
 	}
 	if s.ripe(time.Now(), t.draining) {
@@ -442,7 +442,7 @@ func (s *series) ripe(now time.Time, draining bool) bool {
 		return s.sealWhy != ""
 	}
 	b := s.queue[0]
-	return draining || b.full || len(s.queue) > 1 || !now.Before(b.due)
+	return draining || b.enough || b.full || len(s.queue) > 1 || !now.Before(b.due)
 }
 
 // due takes the series that need a worker, and the time at which the next will.

@@ -9,6 +9,8 @@ import (
 const (
 	eventOverhead = 32       // bytes of a batch for an event, besides its line
 	maxRawEvents  = 10 << 10 // of a raw frame, whose header lists their sequences
+	growth        = 4        // how much more a batch takes while an append is under way
+	mostGrown     = 16 << 20 // bytes that it does not grow past
 	earlyBatches  = 16       // that each lane sends before their time when memory is short
 	againLooks    = 4        // heads and reads where a series that was forgotten is found again
 	sweepEvery    = 5 * time.Second
@@ -241,7 +243,8 @@ func (m *machine) fill(s *series, line int64, at time.Duration) {
 		}
 	}
 	b.n++
-	b.full = b.full || b.body >= int64(s.rule.size) || b.n >= s.rule.events || s.rule.raw && b.n >= maxRawEvents
+	b.enough = b.body >= int64(s.rule.size)
+	b.full = b.full || b.body >= int64(grown(s.rule.size)) || b.n >= s.rule.events || s.rule.raw && b.n >= maxRawEvents
 	grown := b.room + eventOverhead*int64(b.n) - b.cost
 	b.cost += grown
 	m.used += grown
@@ -266,11 +269,14 @@ func (m *machine) schedule(s *series) {
 	}
 }
 
+// grown is how many bytes a batch takes while an append is under way.
+func grown(size int) int { return max(size, min(growth*size, mostGrown)) }
+
 func (m *machine) ripe(s *series) bool {
 	if len(s.queue) == 0 {
 		return s.seal
 	}
-	return s.queue[0].full || len(s.queue) > 1 || m.now >= s.queue[0].due
+	return s.queue[0].enough || s.queue[0].full || len(s.queue) > 1 || m.now >= s.queue[0].due
 }
 
 // pressed sends the oldest batches before their time.

@@ -156,7 +156,7 @@ func (m *machine) seriesLimit(c costs) float64 {
 				continue
 			}
 			seen[s.rule] = true
-			n := min(s.rule.events, max(int(float64(s.rule.size)/s.rule.sizes.line), 1))
+			n := min(s.rule.events, max(int(float64(grown(s.rule.size))/s.rule.sizes.line), 1))
 			if s.rule.raw {
 				n = min(n, maxRawEvents)
 			}

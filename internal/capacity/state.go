@@ -76,6 +76,7 @@ type batch struct {
 	cost       int64
 	due        time.Duration
 	first      time.Duration
+	enough     bool // to be sent once the line is free
 	full       bool
 }
 

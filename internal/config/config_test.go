@@ -268,9 +268,9 @@ defaults: {codec: zstd, flush: {linger: 5s, events: 7}, roll: {idle: 10m}}
 	r := c.Sources[0].Routes
 	want := []Route{
 		{Name: "a.>", Subjects: []string{"a.>"}, Series: "x/{{subject}}", Format: "envelope", Codec: "zstd", Payload: "auto", Newline: "refuse",
-			Flush: Flush{4 << 20, 7, 0}, Roll: Roll{2 << 30, 0, 0}},
+			Flush: Flush{1 << 20, 7, 0}, Roll: Roll{2 << 30, 0, 0}},
 		{Name: "b.>", Subjects: []string{"b.>"}, Series: "y/{{subject}}", Format: "envelope", Codec: "zstd", Payload: "auto", Newline: "refuse",
-			Flush: Flush{4 << 20, 7, 5 * time.Second}, Roll: Roll{1 << 30, 0, 10 * time.Minute}},
+			Flush: Flush{1 << 20, 7, 5 * time.Second}, Roll: Roll{1 << 30, 0, 10 * time.Minute}},
 	}
 	if !reflect.DeepEqual(r, want) {
 		t.Errorf("got  %+v\nwant %+v", r, want)

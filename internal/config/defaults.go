@@ -12,10 +12,11 @@ import (
 
 // The defaults, and why they are what they are.
 const (
-	// OSS bills and rate-limits requests: a batch of 4 MiB or a second's worth
-	// keeps a busy series at a few appends a second and an idle one within a
-	// second of the stream.
-	flushSize   = 4 << 20
+	// OSS bills and rate-limits requests: a batch of 1 MiB or a second's worth
+	// keeps a busy series at some appends a second and an idle one within a
+	// second of the stream. What waits for an append that is slow makes the next
+	// one larger.
+	flushSize   = 1 << 20
 	flushEvents = 10_000
 	flushLinger = time.Second
 	// 1 GiB is few objects that any tool still opens; the end of appends is 5 GB.

@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"ossuary/internal/appendsink"
 	"ossuary/internal/config"
 	"ossuary/internal/event"
 	"ossuary/internal/router"
@@ -100,8 +101,13 @@ func estimate(t timing, line int, series float64, tr Traffic) *Estimate {
 		e.BatchEvents, e.FlushedBy = n, "linger"
 	}
 	if n := tr.Append.Seconds() * tr.Rate; n > e.BatchEvents {
-		e.TooMuch = n > most
-		e.BatchEvents, e.FlushedBy = min(n, most), "the append before"
+		// What comes meanwhile goes with the next one.
+		grown := max(math.Ceil(float64(appendsink.Grown(t.flush.Size))/float64(line)), 1)
+		if t.flush.Events > 0 {
+			grown = min(grown, float64(t.flush.Events))
+		}
+		e.TooMuch = n > grown
+		e.BatchEvents, e.FlushedBy = min(n, grown), "the append before"
 	}
 	e.BatchEvery = max(e.BatchEvents/tr.Rate, tr.Append.Seconds())
 	if e.TooMuch {

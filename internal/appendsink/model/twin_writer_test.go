@@ -79,7 +79,7 @@ type answer struct {
 }
 
 func (tw *twin) newActor(w, n uint8, known map[string]ledger.TailEntry) *actor {
-	a := &actor{tw: tw, w: w, n: n, budget: appendsink.NewBudget(64 << 10), known: known, held: true, turn: semaphore.NewWeighted(2)}
+	a := &actor{tw: tw, w: w, n: n, budget: appendsink.NewBudget(72 << 10), known: known, held: true, turn: semaphore.NewWeighted(2)}
 	a.turn.TryAcquire(2)
 	a.ctx, a.cancel = context.WithCancel(context.Background())
 	for ext := range a.specs {
