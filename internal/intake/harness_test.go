@@ -52,11 +52,8 @@ func newRig(t *testing.T, retention jetstream.RetentionPolicy) *rig {
 
 func (r *rig) stream(retention jetstream.RetentionPolicy) {
 	r.t.Helper()
-	_, err := r.js.CreateStream(r.ctx(), jetstream.StreamConfig{Name: testStream, Retention: retention,
+	embeddedtest.CreateStream(r.t, r.js, jetstream.StreamConfig{Name: testStream, Retention: retention,
 		Subjects: []string{"events.>", "skip.>", "other.>"}})
-	if err != nil {
-		r.t.Fatal(err)
-	}
 }
 
 func (r *rig) ctx() context.Context { return r.t.Context() }

@@ -506,9 +506,7 @@ func TestStreamMadeAnew(t *testing.T) {
 	if err := js.DeleteStream(t.Context(), w.stream); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := js.CreateStream(t.Context(), cfg); err != nil {
-		t.Fatal(err)
-	}
+	embeddedtest.CreateStream(t, js, cfg)
 	w.publish(letters[0].Subject, nil)
 	// The service had archived the one that arrived.
 	w.archived, w.at = []*nats.Msg{letters[0].Message(testArchive, w.stream, letters[0].Subject), {}}, []uint64{5, 1}

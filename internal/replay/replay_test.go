@@ -86,9 +86,7 @@ func newTarget(t testing.TB, js jetstream.JetStream, change func(*jetstream.Stre
 	if change != nil {
 		change(&c)
 	}
-	if _, err := js.CreateStream(t.Context(), c); err != nil {
-		t.Fatal(err)
-	}
+	embeddedtest.CreateStream(t, js, c)
 }
 
 func options(t testing.TB, js jetstream.JetStream, events []event.Event) Options {

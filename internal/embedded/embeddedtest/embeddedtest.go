@@ -2,7 +2,9 @@
 package embeddedtest
 
 import (
+	"errors"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -42,4 +44,24 @@ func JetStream(tb testing.TB) jetstream.JetStream {
 	tb.Helper()
 	_, js := Connect(tb, Start(tb))
 	return js
+}
+
+// CreateStream makes a stream, also one whose name was just given free: the server
+// removes a deleted stream's files behind the answer, and refuses to make another while
+// it does.
+func CreateStream(tb testing.TB, js jetstream.JetStream, cfg jetstream.StreamConfig) {
+	tb.Helper()
+	const creatingStore jetstream.ErrorCode = 10049
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.Now().Add(10 * time.Second); ; <-tick.C {
+		_, err := js.CreateStream(tb.Context(), cfg)
+		var refused *jetstream.APIError
+		switch {
+		case err == nil:
+			return
+		case !errors.As(err, &refused) || refused.ErrorCode != creatingStore || time.Now().After(end):
+			tb.Fatalf("creating stream %s: %v", cfg.Name, err)
+		}
+	}
 }
