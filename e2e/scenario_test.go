@@ -24,6 +24,7 @@ import (
 
 	"ossuary/e2e/reader"
 	"ossuary/e2e/rig"
+	"ossuary/internal/embedded/embeddedtest"
 )
 
 // put publishes n messages to subjects that subject names, and returns what the
@@ -84,11 +85,7 @@ func (w *world) stream(name string) jetstream.Stream {
 
 func (w *world) createStream(cfg jetstream.StreamConfig) {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
-	defer cancel()
-	if _, err := w.js.CreateStream(ctx, cfg); err != nil {
-		w.t.Fatal(err)
-	}
+	embeddedtest.CreateStream(w.t, w.js, cfg)
 }
 
 // lanes are what /status says of all lanes, by source.
