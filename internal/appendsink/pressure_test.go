@@ -3,6 +3,7 @@ package appendsink
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -123,15 +124,15 @@ func TestPressedByAHeldSeriesOnly(t *testing.T) {
 			sp.Flush = Flush{Size: 1 << 20, Events: 10_000, Linger: time.Hour}
 			return sp
 		}
-		held := true
+		var held, pressed atomic.Bool
+		held.Store(true)
 		w.store.SetFault(func(op, key string, i int) objecttest.Fault {
-			if held && key == "p/e/0.000001.ndjson.gz" {
+			if held.Load() && key == "p/e/0.000001.ndjson.gz" {
 				return objecttest.Hold()
 			}
 			return objecttest.Fault{}
 		})
-		pressed := false
-		w.pressed = func() bool { return pressed }
+		w.pressed = pressed.Load
 		l := w.lane()
 		set, ctx, stop := running(t, l)
 		add(t, l, set, ctx, 1, 100)
@@ -146,14 +147,14 @@ func TestPressedByAHeldSeriesOnly(t *testing.T) {
 			t.Fatalf("held: %+v", set.Held())
 		}
 		before := w.m.Appends.Load()
-		pressed = true
+		pressed.Store(true)
 		add(t, l, set, ctx, 101, 200)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if n := w.m.Appends.Load(); n != before {
 			t.Errorf("%d appends went early for a held series", n-before)
 		}
-		held = false
+		held.Store(false)
 		time.Sleep(10 * time.Minute)
 		add(t, l, set, ctx, 201, 400)
 		time.Sleep(time.Minute)
