@@ -126,13 +126,15 @@ func (s *series) attempt(ctx context.Context, b *batch, why string) (done bool, 
 		return false, s.seal(ctx, whySize, b.spec.ext()) // framed again in the next: position and prev are others there
 	}
 	// A request that was given up, or refused before all of it was sent, may be read
-	// for as long as it likes: what it was made of changes no more.
-	b.body.lent = len(frame) > 1
+	// for as long as it likes: what it was made of changes no more, also when a later
+	// one of the same events is confirmed.
+	before := b.body.lent
+	b.body.lent = before || len(frame) > 1
 	ok, err := s.put(ctx, frame, f, b.body.size, b.spec.Create)
 	if !ok || err != nil {
 		return false, err
 	}
-	b.body.lent = false
+	b.body.lent = before
 	buffers.put(frame[0])
 	s.checkpoint()
 	s.m().Events.Add(int64(b.len()))

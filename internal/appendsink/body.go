@@ -69,7 +69,7 @@ func (b *body) add(n int, encode func([]byte) ([]byte, error)) error {
 // change ends.
 func (b *body) cut(ends []int, keep func(i int) bool) {
 	if b.lent {
-		b.copy()
+		b.detach()
 	}
 	piece, base, kept, start := 0, 0, 0, 0 // base: where the piece began
 	b.size = 0
@@ -90,8 +90,8 @@ func (b *body) cut(ends []int, keep func(i int) bool) {
 	}
 }
 
-// copy has the lines in pieces of their own. Who was lent the old ones keeps them.
-func (b *body) copy() {
+// detach has the lines in pieces of their own. Who was lent the old ones keeps them.
+func (b *body) detach() {
 	own := make([][]byte, len(b.pieces))
 	b.memory = 0
 	for i, p := range b.pieces {

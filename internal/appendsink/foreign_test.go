@@ -309,9 +309,16 @@ func TestFramesInDoubtAreNotReused(t *testing.T) {
 				sp.Codec, sp.Flush.Size, sp.Roll.Size = codec, 7000, 50_000
 				return sp
 			}
-			w.store.SetFault(func(op, _ string, i int) objecttest.Fault {
-				if op == "append" && i%4 == 0 {
+			appends := 0 // one series: they come one after the other
+			w.store.SetFault(func(op, _ string, _ int) objecttest.Fault {
+				if op != "append" {
+					return objecttest.Fault{}
+				}
+				switch appends++; appends % 4 {
+				case 0:
 					return objecttest.Lost()
+				case 2: // the next request has the same events, and is confirmed
+					return objecttest.NotApplied()
 				}
 				return objecttest.Fault{}
 			})
