@@ -245,9 +245,9 @@ func (m *machine) fill(s *series, line int64, at time.Duration) {
 	b.n++
 	b.enough = b.body >= int64(s.rule.size)
 	b.full = b.full || b.body >= int64(grown(s.rule.size)) || b.n >= s.rule.events || s.rule.raw && b.n >= maxRawEvents
-	grown := b.room + eventOverhead*int64(b.n) - b.cost
-	b.cost += grown
-	m.used += grown
+	more := b.room + eventOverhead*int64(b.n) - b.cost
+	b.cost += more
+	m.used += more
 	m.count.mostUsed = max(m.count.mostUsed, m.used)
 	m.schedule(s)
 }

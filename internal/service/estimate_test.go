@@ -63,6 +63,7 @@ func TestEstimate(t *testing.T) {
 		"size":              {appendsink.Flush{Size: 10_000, Events: 10000, Linger: time.Minute}, appendsink.Roll{Size: 200_000}, 10, 1000, 0, 10 * time.Minute, "size", "size"},
 		"events":            {appendsink.Flush{Size: 1 << 20, Events: 25, Linger: time.Minute}, appendsink.Roll{Size: 1 << 30, Age: 10 * time.Minute}, 10, 100, 0, 15 * time.Minute, "events", "age"},
 		"the line is taken": {appendsink.Flush{Size: 1 << 20, Events: 10000}, appendsink.Roll{Size: 1 << 30, Age: time.Minute}, 100, 50, 0, time.Minute, "the append before", "age"},
+		"it grows":          {appendsink.Flush{Size: 2000, Events: 10000, Linger: time.Minute}, appendsink.Roll{Size: 1 << 30, Idle: time.Minute}, 500, 50, 0, time.Minute, "the append before", "frames"},
 		"seldom":            {appendsink.Flush{Size: 1 << 20, Events: 10000, Linger: time.Second}, appendsink.Roll{Size: 1 << 30, Idle: time.Minute}, 1.0 / 120, 100, 0, 6 * time.Hour, "linger", "idle"},
 		"named by the hour": {appendsink.Flush{Size: 1 << 20, Events: 10000, Linger: 10 * time.Second}, appendsink.Roll{Size: 1 << 30, Idle: 10 * time.Minute}, 1, 100, time.Hour, 4 * time.Hour, "linger", "idle"},
 	} {

@@ -13,7 +13,7 @@
 //
 //	sink.go     append.go: attempt, settle, dropHeld, frame, seal, goOn
 //	answer.go   append.go: put, append, leave; commit: stalls
-//	read.go     append.go: readForward, readSegment, adopt, rescan, findBreak, breakOff
+//	read.go     read.go: readForward, readSegment, adopt, rescan, findBreak, breakOff
 //	chain.go    event.Chain; compare.go: judge, compare, judgeLate, unmark, firm
 //	find.go     look.go: locate, enter, enterAbove, passGone, fromSeal; passed.go
 //	env.go      checkpoint.go: note, write, drop; and the environment

@@ -1,6 +1,6 @@
 package main
 
-// The twin of the reading half of append.go, of look.go, compare.go and of
+// The twin of read.go, of look.go, compare.go and of
 // event.Chain. Head and the read that follows are one step: what is read ends at
 // the length that Head said, and that does not change below it but by damage.
 
